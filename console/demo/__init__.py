@@ -1,0 +1,1 @@
+"""The demo: a small repository with a believable history, a service, and a steady stream of real requests."""
