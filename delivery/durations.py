@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final
 
+from pithead.delivery.config_errors import BadValueError, shown
 from pydantic import BeforeValidator, WithJsonSchema
 
 MEND: Final = "Write a number with its unit, such as 500ms, 90s, 5m or 1h30m."
@@ -17,18 +18,15 @@ LONGEST_SECONDS: Final = 366 * 86_400.0
 _SECONDS_PER: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _SHAPE: Final = "".join(rf"(?:([0-9]+(?:\.[0-9]+)?){unit})?" for unit in _SECONDS_PER)
 _PARTS: Final = re.compile(_SHAPE)
+_CLOCK: Final = re.compile(r"([0-9]{1,3}):([0-9]{2})")
+_BARE: Final = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,3})?")
 
 
-class DurationError(ValueError):
+class DurationError(BadValueError):
     """Text or a number that is no duration. `mend` says how to write one."""
 
     def __init__(self, message: str, mend: str = MEND) -> None:
         super().__init__(message, mend)
-        self.message = message
-        self.mend = mend
-
-    def __str__(self) -> str:
-        return f"{self.message} {self.mend}"
 
 
 def parse_duration(value: object) -> float:
@@ -39,7 +37,7 @@ def parse_duration(value: object) -> float:
         case int() | float() if value == 0:
             return 0.0
         case int() | float():
-            raise DurationError(f"{_shown(value)} has no unit.", _mend_for_number(value))
+            raise DurationError(f"{shown(value)} has no unit.", _mend_for_number(value))
         case str():
             return _parse_text(value.strip())
         case _:
@@ -73,23 +71,23 @@ def _in_units(whole_seconds: int) -> str:
 def _parse_text(text: str) -> float:
     if text == "0":
         return 0.0
+    if clock := _CLOCK.fullmatch(text):
+        larger, smaller = clock.groups()
+        raise DurationError(f"{shown(text)} has no unit.", f"Write {larger}m{smaller}s or {larger}h{smaller}m.")
+    if _BARE.fullmatch(text):
+        raise DurationError(f"{shown(text)} has no unit.", f"Write {text}s for seconds or {text}m for minutes.")
     match = _PARTS.fullmatch(text)
     if match is None or not text:
-        raise DurationError(f"{_shown(text)} is not a duration.")
+        raise DurationError(f"{shown(text)} is not a duration.")
     amounts = zip(match.groups(), _SECONDS_PER.values(), strict=True)
     seconds = sum(float(amount) * per_unit for amount, per_unit in amounts if amount is not None)
     if seconds > LONGEST_SECONDS:
-        raise DurationError(f"{_shown(text)} is longer than a year.", "Give a shorter time.")
+        raise DurationError(f"{shown(text)} is longer than a year.", "Give a shorter time.")
     return seconds
 
 
-def _shown(value: object) -> str:
-    text = repr(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 40 else f"{text[:36]} …"
-
-
 def _mend_for_number(value: float) -> str:
-    return f"Write {value}s for seconds or {value}m for minutes." if 0 < value < 100_000 else MEND
+    return f"Write {value:g}s for seconds or {value:g}m for minutes." if 0 < value < 100_000 else MEND
 
 
 Duration = Annotated[
