@@ -1,0 +1,245 @@
+"""The first judge: is the canary worse than the baseline that runs beside it? Samples in, verdicts out.
+
+Each metric becomes a pair of counters per scrape: bad and total requests of both arms. For an error ratio they are the
+errors; for latency they are the requests slower than the bound below which the baseline keeps its quantile. Given that
+an error happened, the chance that it was the canary's depends on the ratio of the two error rates and on the split of
+the traffic only, so drift that both arms share cancels out. Evidence is a mixture of likelihood ratios over eight lifts
+of that ratio, each against "no worse": a number that may be looked at after every scrape, since the chance that it ever
+exceeds 1/alpha while the canary is no worse is at most alpha (Ville's inequality; conditional counts as in Lindon and
+Malek, NeurIPS 2022). To fail, a metric needs that, at least three bad requests, and an effect beyond the tolerance.
+
+This judge passes a metric when it has its minimum of samples and found no harm. That is weaker than having excluded
+harm, and its sentence says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pithead.delivery.events import VerdictWord
+from pithead.delivery.ports import Counts, Histogram, MetricSpec, Reading, Sample
+
+LIFTS = tuple(1.3 * (16 / 1.3) ** (i / 7) for i in range(8))
+MIN_BAD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One metric's verdict after the samples so far. `canary` and `baseline` are what the screen compares: a ratio of
+    bad requests (0 to 1) or a latency in seconds; `evidence` is the e-value against "no worse" (1 is none)."""
+
+    metric: str
+    word: VerdictWord
+    sentence: str
+    canary: float | None = None
+    baseline: float | None = None
+    canary_samples: float = 0
+    baseline_samples: float = 0
+    evidence: float = 1.0
+    unit: str = "ratio"
+
+    def as_data(self) -> dict[str, Any]:
+        """As stored with the sample that it was reached on."""
+        return {
+            "verdict": self.word,
+            "sentence": self.sentence,
+            "effect": {"canary": self.canary, "baseline": self.baseline, "unit": self.unit},
+            "evidence": self.evidence,
+            "samples": {"canary": self.canary_samples, "baseline": self.baseline_samples},
+        }
+
+
+def judge(specs: Sequence[MetricSpec], samples: Sequence[Sample]) -> tuple[Judged, ...]:
+    """A verdict per spec from all samples of this attempt so far, oldest first. Samples of other metrics are ignored."""
+    return tuple(_judge_metric(spec, [s for s in samples if s.metric == spec.name]) for spec in specs)
+
+
+def overall(specs: Sequence[MetricSpec], judged: Sequence[Judged]) -> VerdictWord:
+    """Of a release: one critical fail is enough; a pass needs a pass of every critical metric."""
+    critical = {spec.name for spec in specs if spec.is_critical}
+    words = [j.word for j in judged if j.metric in critical]
+    if "fail" in words:
+        return "fail"
+    if not words or all(word == "pass" for word in words):
+        return "pass"
+    return "no_data" if "no_data" in words else "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    """Bad and total requests of one arm, added up over the scrapes."""
+
+    bad: float = 0.0
+    total: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        return self.bad / self.total if self.total else 0.0
+
+
+def _judge_metric(spec: MetricSpec, samples: Sequence[Sample]) -> Judged:
+    unit = "seconds" if spec.kind == "latency" else "ratio"
+    steps = _increments(samples)
+    if not steps:
+        return Judged(spec.name, "no_data", _words_without_data(samples), unit=unit)
+    bound = None
+    if spec.kind == "latency":
+        bound = _baseline_bound(spec, samples)
+        if bound is None:
+            return Judged(spec.name, "no_data", "the baseline has served nothing to compare with yet.", unit=unit)
+    pairs = [(_tally(canary, bound), _tally(baseline, bound)) for canary, baseline in steps]
+    canary = _sum([pair[0] for pair in pairs])
+    baseline = _sum([pair[1] for pair in pairs])
+    shown = (canary.rate, baseline.rate)
+    if spec.kind == "latency":
+        shown = (_quantile(spec, samples, "canary"), _quantile(spec, samples, "baseline"))  # type: ignore[assignment]
+    evidence = _evidence(pairs)
+    word, sentence = _decide(spec, canary, baseline, shown, evidence, bound)
+    return Judged(
+        spec.name, word, sentence, shown[0], shown[1], canary.total, baseline.total, min(evidence, 1e12), unit
+    )
+
+
+def _decide(
+    spec: MetricSpec, canary: _Tally, baseline: _Tally, shown: tuple[float, float], evidence: float, bound: float | None
+) -> tuple[VerdictWord, str]:
+    what = "errors" if bound is None else f"slower than {_seconds(bound)}"
+    facts = (
+        f"{_percent(canary.rate)} {what} in {canary.total:,.0f} canary requests, "
+        f"{_percent(baseline.rate)} in {baseline.total:,.0f} of the baseline"
+    )
+    if spec.limit is not None and canary.total >= spec.min_samples and shown[0] is not None and shown[0] > spec.limit:
+        limit = _percent(spec.limit) if bound is None else _seconds(spec.limit)
+        value = _percent(shown[0]) if bound is None else _seconds(shown[0])
+        return "fail", f"{value} is over the limit of {limit}, in {canary.total:,.0f} canary requests."
+    is_beyond = canary.rate > (1 + spec.tolerance) * baseline.rate
+    if evidence >= 1 / spec.alpha and canary.bad >= MIN_BAD and is_beyond:
+        return "fail", f"{facts}: {1 / min(evidence, 1e12):.0e} is the chance of this if it were no worse."
+    if canary.total < spec.min_samples:
+        return "inconclusive", f"{canary.total:,.0f} of at least {spec.min_samples:,} canary requests so far."
+    if baseline.total < spec.min_samples:
+        return "inconclusive", f"{baseline.total:,.0f} of at least {spec.min_samples:,} baseline requests so far."
+    return "pass", f"no harm found: {facts}."
+
+
+def _words_without_data(samples: Sequence[Sample]) -> str:
+    if not samples:
+        return "no scrape yet."
+    last = samples[-1]
+    missing = [arm for arm, reading in (("canary", last.canary), ("baseline", last.baseline)) if reading is None]
+    if missing:
+        return f"no reading of the {' and the '.join(missing)}."
+    return "one scrape so far: a difference needs two." if len(samples) == 1 else "no request has reached the canary yet."
+
+
+def _increments(samples: Sequence[Sample]) -> list[tuple[Reading, Reading]]:
+    """What both arms counted between scrapes that have both. A counter that fell was reset: it starts again from 0."""
+    steps: list[tuple[Reading, Reading]] = []
+    before: Sample | None = None
+    for sample in samples:
+        if sample.canary is None or sample.baseline is None:
+            continue
+        if before is not None and before.canary is not None and before.baseline is not None:
+            canary, baseline = _less(sample.canary, before.canary), _less(sample.baseline, before.baseline)
+            if canary is not None and baseline is not None:
+                steps.append((canary, baseline))
+        before = sample
+    return steps
+
+
+def _less(after: Reading, before: Reading) -> Reading | None:
+    """The increment, None when the two cannot be compared (other bounds, another kind, not a number)."""
+    match after, before:
+        case Counts(bad, total), Counts(bad_before, total_before):
+            if not (math.isfinite(bad) and math.isfinite(total)):
+                return None
+            if total < total_before or bad < bad_before:
+                return Counts(bad, total)
+            return Counts(bad - bad_before, total - total_before)
+        case Histogram(le, count), Histogram(le_before, count_before):
+            if le != le_before or not all(map(math.isfinite, count)):
+                return None
+            if any(now < then for now, then in zip(count, count_before, strict=True)):
+                return Histogram(le, count)
+            return Histogram(le, tuple(now - then for now, then in zip(count, count_before, strict=True)))
+    return None
+
+
+def _tally(reading: Reading, bound: float | None) -> _Tally:
+    match reading:
+        case Counts(bad, total):
+            return _Tally(bad, total)
+        case Histogram(le, count) if count:
+            fast = next((c for b, c in zip(le, count, strict=True) if bound is not None and b >= bound), count[-1])
+            return _Tally(count[-1] - fast, count[-1])
+    return _Tally()
+
+
+def _sum(tallies: Sequence[_Tally]) -> _Tally:
+    return _Tally(sum(t.bad for t in tallies), sum(t.total for t in tallies))
+
+
+def _evidence(pairs: Sequence[tuple[_Tally, _Tally]]) -> float:
+    """The mixture's e-value against "the canary's rate is at most the baseline's"; 1 when there is nothing to go by."""
+    logs = [0.0] * len(LIFTS)
+    for canary, baseline in pairs:
+        total, bad = canary.total + baseline.total, canary.bad + baseline.bad
+        if total <= 0 or bad <= 0:
+            continue
+        share = canary.total / total
+        for i, lift in enumerate(LIFTS):
+            logs[i] += canary.bad * math.log(lift) - bad * math.log(share * lift + 1 - share)
+    top = max(logs)
+    return math.exp(min(700.0, top + math.log(sum(math.exp(x - top) for x in logs) / len(logs))))
+
+
+def _last_cumulative(samples: Sequence[Sample], arm: str) -> Histogram | None:
+    """All that the arm served over these samples, as one histogram."""
+    le: tuple[float, ...] = ()
+    total: list[float] = []
+    for canary, baseline in _increments(samples):
+        reading = canary if arm == "canary" else baseline
+        if isinstance(reading, Histogram):
+            if reading.le != le:
+                le, total = reading.le, [0.0] * len(reading.le)
+            total = [a + b for a, b in zip(total, reading.count, strict=True)]
+    return Histogram(le, tuple(total)) if le else None
+
+
+def _baseline_bound(spec: MetricSpec, samples: Sequence[Sample]) -> float | None:
+    """The smallest bucket bound that the baseline keeps for at least its quantile of the requests."""
+    histogram = _last_cumulative(samples, "baseline")
+    if histogram is None or histogram.count[-1] <= 0:
+        return None
+    finite = [b for b in histogram.le if math.isfinite(b)]
+    for bound, count in zip(histogram.le, histogram.count, strict=True):
+        if count >= spec.quantile * histogram.count[-1]:
+            return bound if math.isfinite(bound) else (finite[-1] if finite else None)
+    return None
+
+
+def _quantile(spec: MetricSpec, samples: Sequence[Sample], arm: str) -> float | None:
+    """The quantile in seconds, linear within its bucket, as Prometheus' histogram_quantile does."""
+    histogram = _last_cumulative(samples, arm)
+    if histogram is None or histogram.count[-1] <= 0:
+        return None
+    rank = spec.quantile * histogram.count[-1]
+    lower, below = 0.0, 0.0
+    for bound, count in zip(histogram.le, histogram.count, strict=True):
+        if count >= rank:
+            if not math.isfinite(bound) or count == below:
+                return lower if not math.isfinite(bound) else bound
+            return lower + (bound - lower) * (rank - below) / (count - below)
+        lower, below = bound, count
+    return lower
+
+
+def _percent(rate: float) -> str:
+    return f"{rate * 100:.2f} %" if rate < 0.0995 else f"{rate * 100:.0f} %"
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
