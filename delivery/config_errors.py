@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 Where = tuple[str | int, ...]
 """Where in the document: keys and list positions, from the top down."""
@@ -42,7 +42,7 @@ class BadValuesError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ConfigError:
-    """One line for the operator. `path` is empty when the whole file is meant."""
+    """One line for the operator. `line` is 0 and `path` empty when the whole file is meant."""
 
     file: str
     line: int
@@ -51,7 +51,8 @@ class ConfigError:
     mend: str = ""
 
     def __str__(self) -> str:
-        parts = (f"{self.file}:{self.line}:", f"{self.path}:" if self.path else "", self.message, self.mend)
+        file = f"{printable(self.file)}:{self.line}:" if self.line else f"{printable(self.file)}:"
+        parts = (file, f"{self.path}:" if self.path else "", self.message, self.mend)
         return " ".join(part for part in parts if part)
 
 
@@ -88,7 +89,7 @@ def shown(value: object) -> str:
 
 
 def clipped(text: str) -> str:
-    """At most forty characters of it, printable ones only, without quotes."""
+    """At most forty characters of it, without control characters and quotes."""
     return _quoted(text)[1:-1]
 
 
@@ -118,30 +119,11 @@ def suggestion(word: str, known: Sequence[str]) -> str:
     return f"Known here: {', '.join(sorted(known))}." if known else "Nothing may stand here."
 
 
+def printable(text: str) -> str:
+    """The text with control characters written out, so that printing it does nothing but show it."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def _quoted(text: str) -> str:
     short = text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 2] + " …"
-    printable = "".join(char if char.isprintable() else _escaped(char) for char in short)
-    return f"'{printable}'"
-
-
-def _escaped(char: str) -> str:
-    return ascii(char)[1:-1]
-
-
-def as_problems(error: Any) -> tuple[BadValueError, ...]:
-    """What a validator raised, whoever wrote it, as problems to report."""
-    match error:
-        case BadValueError():
-            return (error,)
-        case BadValuesError():
-            return error.problems
-        case _:
-            return (BadValueError(sentence(str(error)) or "does not fit."),)
-
-
-def sentence(text: str) -> str:
-    """Words of a library or a plug-in as one clipped sentence of ours."""
-    words = " ".join("".join(char if char.isprintable() else " " for char in text[:400]).split())
-    if not words:
-        return ""
-    return words[:1].upper() + words[1:] + ("" if words[-1] in ".!?" else ".")
+    return f"'{printable(short)}'"

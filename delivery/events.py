@@ -12,15 +12,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
 from pithead.delivery.ports import Artifact, Commit, Instance
+from pydantic import TypeAdapter, ValidationError
 
 StageKind = Literal["build", "test", "canary", "rollout"]
 StageEnd = Literal["passed", "failed", "errored", "skipped", "aborted"]
-Outcome = Literal[
-    "promoted", "fast_promoted", "aborted", "rolled_back", "superseded", "failed", "errored", "cancelled"
-]
+Outcome = Literal["promoted", "fast_promoted", "aborted", "rolled_back", "superseded", "failed", "errored", "cancelled"]
 ReleaseKind = Literal["forward", "rollback"]
 PauseReason = Literal["operator", "failed", "error", "undecided"]
 VerdictWord = Literal["pass", "fail", "inconclusive", "no_data"]

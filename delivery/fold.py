@@ -72,9 +72,7 @@ def _apply_to_service(state: ServiceState, event: Event) -> ServiceState:
         case e.TargetObserved() as observed:
             return replace(state, target=observed, target_at=event.at)
         case e.BackendLost(backend, message, mend):
-            return replace(
-                state, lost={**state.lost, backend: LostBackend(backend, message, mend, event.at)}
-            )
+            return replace(state, lost={**state.lost, backend: LostBackend(backend, message, mend, event.at)})
         case e.BackendBack(backend):
             return replace(state, lost={k: v for k, v in state.lost.items() if k != backend})
         case e.Locked(reason):
@@ -103,8 +101,7 @@ def _apply_to_release(state: ServiceState, event: Event) -> ServiceState:
                 ),
             )
         case e.WentLive(artifact):
-            release = state.in_flight
-            subject = release.subject if release else ""
+            subject = state.in_flight.subject if state.in_flight else ""
             state = replace(state, live=Live(artifact, number, subject, event.at))
         case e.StageEnded(stage, _, "passed"):
             state = _remember_duration(state, event, stage)
@@ -203,9 +200,7 @@ def _apply_in_flight(release: Release, event: Event) -> Release:
         case e.TrafficShifted(step) if step == release.step and release.shifted_at is None:
             return replace(release, shifted_at=event.at)
         case e.VerdictReached(metric, word, sentence):
-            return replace(
-                release, verdicts={**release.verdicts, metric: Verdict(metric, word, sentence, event.at)}
-            )
+            return replace(release, verdicts={**release.verdicts, metric: Verdict(metric, word, sentence, event.at)})
         case e.Promoted(full=full):
             return replace(
                 release, is_fast=release.is_fast or full, accepted=release.step, moved=_move(event, "promoted")

@@ -11,25 +11,28 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from typing import Any, TypeVar
 
 from pithead.delivery import fold
 from pithead.delivery.events import Event, NewEvent, decode, encode, kind_of
 from pithead.delivery.journal_tables import checkpoints, events, heads, leases, metadata
 from pithead.delivery.state import ServiceState
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 CHECKPOINT_EVERY = 1000
 READ_BATCH = 5000
 FOLLOW_SECONDS = 0.05
+RETRY_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 class JournalError(Exception):
@@ -38,6 +41,21 @@ class JournalError(Exception):
 
 class LeaseLostError(JournalError):
     """Another runner took the service over: whoever gets this must stop at once."""
+
+
+async def persistently(act: Callable[[], Awaitable[T]]) -> T:
+    """The act's result; tried again each second while the journal cannot be written."""
+    was_told = False
+    while True:
+        try:
+            return await act()
+        except LeaseLostError:
+            raise
+        except JournalError as error:
+            if not was_told:
+                print(f"{time.strftime('%F %T')} {error} Waiting for it.", file=sys.stderr, flush=True)  # noqa: T201
+                was_told = True
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 class Journal:

@@ -9,10 +9,9 @@ import time
 from dataclasses import dataclass
 
 import psutil
-from sqlalchemy import insert, select, update
-
 from pithead.delivery.journal import Journal
 from pithead.delivery.journal_tables import leases
+from sqlalchemy import insert, select, update
 
 TTL_SECONDS = 10.0
 HEARTBEAT_SECONDS = 2.0
@@ -54,9 +53,7 @@ def take(journal: Journal, name: str) -> Holder | None:
     now = time.time()
     me = psutil.Process()
     with journal.writing() as connection:
-        row = connection.execute(
-            select(leases).where(leases.c.service == journal.service).with_for_update()
-        ).first()
+        row = connection.execute(select(leases).where(leases.c.service == journal.service).with_for_update()).first()
         if row is not None:
             before = Holder(row.epoch, row.holder, row.host, row.pid, row.born, row.expires_at)
             if before.is_alive(now):

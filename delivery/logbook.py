@@ -15,10 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, insert, select
-
-from pithead.delivery.journal import Journal
+from pithead.delivery.journal import Journal, persistently
 from pithead.delivery.journal_tables import logs, samples
+from sqlalchemy import func, insert, select
 
 BATCH_LINES = 500
 BATCH_SECONDS = 0.1
@@ -187,7 +186,8 @@ class StageLog:
         if self._timer is not None:
             self._timer.cancel()
         if self._dropped_lines:
-            self._buffer.append(f"… {self._dropped_lines:,} lines not kept: the log is limited to {KEPT_BYTES:,} bytes …")
+            limit = f"a log keeps {KEPT_BYTES:,} bytes and its last {KEPT_TAIL:,} lines"
+            self._buffer.append(f"… {self._dropped_lines:,} lines not kept: {limit} …")
             self._buffer.extend(self._tail)
         while self._buffer:
             await self.flush()
@@ -197,7 +197,9 @@ class StageLog:
             batch, self._buffer = self._buffer[:BATCH_LINES], self._buffer[BATCH_LINES:]
             if batch:
                 first, self._next = self._next, self._next + len(batch)
-                await asyncio.to_thread(self._book.write, self._release, self._stage, self._attempt, first, batch)
+                await persistently(
+                    lambda: asyncio.to_thread(self._book.write, self._release, self._stage, self._attempt, first, batch)
+                )
 
     def _take(self, line: str) -> None:
         self._bytes += len(line) + 1

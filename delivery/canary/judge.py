@@ -8,6 +8,9 @@ of that ratio, each against "no worse": a number that may be looked at after eve
 exceeds 1/alpha while the canary is no worse is at most alpha (Ville's inequality; conditional counts as in Lindon and
 Malek, NeurIPS 2022). To fail, a metric needs that, at least three bad requests, and an effect beyond the tolerance.
 
+At 100 % no baseline runs beside the canary any more. What the baseline did while both ran stands in for it, at the
+upper end of what its counts allow (one-sided 99 %), so that the later comparison errs on the side of no alarm.
+
 This judge passes a metric when it has its minimum of samples and found no harm. That is weaker than having excluded
 harm, and its sentence says so.
 """
@@ -132,7 +135,9 @@ def _words_without_data(samples: Sequence[Sample]) -> str:
     missing = [arm for arm, reading in (("canary", last.canary), ("baseline", last.baseline)) if reading is None]
     if missing:
         return f"no reading of the {' and the '.join(missing)}."
-    return "one scrape so far: a difference needs two." if len(samples) == 1 else "no request has reached the canary yet."
+    return (
+        "one scrape so far: a difference needs two." if len(samples) == 1 else "no request has reached the canary yet."
+    )
 
 
 def _increments(samples: Sequence[Sample]) -> list[tuple[Reading, Reading]]:
@@ -185,15 +190,24 @@ def _sum(tallies: Sequence[_Tally]) -> _Tally:
 def _evidence(pairs: Sequence[tuple[_Tally, _Tally]]) -> float:
     """The mixture's e-value against "the canary's rate is at most the baseline's"; 1 when there is nothing to go by."""
     logs = [0.0] * len(LIFTS)
+    beside = _sum([baseline for _, baseline in pairs])
     for canary, baseline in pairs:
         total, bad = canary.total + baseline.total, canary.bad + baseline.bad
-        if total <= 0 or bad <= 0:
-            continue
-        share = canary.total / total
-        for i, lift in enumerate(LIFTS):
-            logs[i] += canary.bad * math.log(lift) - bad * math.log(share * lift + 1 - share)
+        if canary.total > 0 and baseline.total <= 0 and beside.total > 0:
+            rate = _upper_rate(beside)
+            for i, lift in enumerate(LIFTS):
+                logs[i] += canary.bad * math.log(lift) - canary.total * rate * (lift - 1)
+        elif total > 0 and bad > 0:
+            share = canary.total / total
+            for i, lift in enumerate(LIFTS):
+                logs[i] += canary.bad * math.log(lift) - bad * math.log(share * lift + 1 - share)
     top = max(logs)
     return math.exp(min(700.0, top + math.log(sum(math.exp(x - top) for x in logs) / len(logs))))
+
+
+def _upper_rate(tally: _Tally, z: float = 2.326) -> float:
+    """The upper end of a one-sided 99 % interval for a Poisson rate (square-root transform)."""
+    return (math.sqrt(tally.bad + 1) + z / 2) ** 2 / tally.total
 
 
 def _last_cumulative(samples: Sequence[Sample], arm: str) -> Histogram | None:
