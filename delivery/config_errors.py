@@ -56,7 +56,7 @@ class ConfigError:
         return " ".join(part for part in parts if part)
 
 
-class ConfigErrors(Exception):  # noqa: N818 - the plural of ConfigError, which is a value
+class ConfigErrors(Exception):
     """All that is wrong with a configuration, in the order of its lines. `str` gives one error a line."""
 
     def __init__(self, errors: Iterable[ConfigError]) -> None:

@@ -74,7 +74,8 @@ def parse_choice(value: object) -> BackendChoice:
         case BackendChoice():
             return value
         case str():
-            raise BadValueError(f"Expected a backend with its options, found {shown(value)}.", "Write {NAME: {}}.")
+            name = value if re.fullmatch("[a-z0-9_-]{1,32}", value) else "NAME"
+            raise BadValueError(f"Expected a backend with its options, found {shown(value)}.", f"Write {{{name}: {{}}}}.")
         case dict() if not value:
             raise BadValueError("Names no backend.", "Write {NAME: {…}}.")
         case dict() if len(value) > 1:

@@ -28,7 +28,7 @@ def read_regular(path: Path, limit_bytes: int) -> tuple[bytes, os.stat_result]:
 
 
 def make_private_folder(path: Path) -> Path:
-    """The folder, made with all above it that is missing, and open to its owner only. BackendError if that cannot be."""
+    """The folder, made with all that is missing above it, open to its owner only. BackendError if that cannot be."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.stat()
