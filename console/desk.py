@@ -17,7 +17,8 @@ from pithead.delivery.journal import Journal
 from pithead.delivery.logbook import LogBook
 from pithead.delivery.state import ServiceState
 
-RUNNER_GRACE_SECONDS = 5.0
+FIRST_GRACE_SECONDS, LONGEST_GRACE_SECONDS = 2.0, 60.0
+"""How long after starting a runner another one is not tried; doubled each time that one did not stay."""
 
 
 def operator_name() -> str:
@@ -42,7 +43,8 @@ class Desk:
     state_folder: Path
     environment: str = ""
     target_name: str = ""
-    _started_at: float = 0.0
+    _grace: float = FIRST_GRACE_SECONDS
+    _next_start: float = 0.0
     _runner: subprocess.Popen[bytes] | None = None
 
     @property
@@ -69,9 +71,14 @@ class Desk:
         """Starts a runner when none is alive; True when it did. The new process outlives this one and its terminal."""
         if self._runner is not None and self._runner.poll() is None:
             return False
-        if self.runner() is not None or time.monotonic() - self._started_at < RUNNER_GRACE_SECONDS:
+        if self.runner() is not None:
+            self._grace = FIRST_GRACE_SECONDS
             return False
-        self._started_at = time.monotonic()
+        now = time.monotonic()
+        if now < self._next_start:
+            return False
+        self._next_start = now + self._grace
+        self._grace = min(2 * self._grace, LONGEST_GRACE_SECONDS)
         self.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = os.open(self.state_folder / "runner.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:

@@ -65,8 +65,9 @@ def _apply_to_service(state: ServiceState, event: Event) -> ServiceState:
     match event.payload:
         case e.RunnerStarted(holder, epoch):
             return replace(state, runner=RunnerSeen(holder, epoch, event.at, is_running=True))
-        case e.RunnerStopped() if state.runner:
-            return replace(state, runner=replace(state.runner, since=event.at, is_running=False))
+        case e.RunnerStopped(reason):
+            before = state.runner or RunnerSeen("", 0, event.at, is_running=False)
+            return replace(state, runner=replace(before, since=event.at, is_running=False, reason=reason))
         case e.PendingObserved() as pending:
             return replace(state, pending=pending, pending_at=event.at)
         case e.TargetObserved() as observed:

@@ -209,6 +209,8 @@ class RunnerSeen:
     epoch: int
     since: float
     is_running: bool
+    reason: str = ""
+    """Why it stopped, or why it could not start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,174 @@
+"""The state as plain data and as text: what `status`, `pending`, `history`, `show` print, in the words of the screen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from pithead.delivery.decisions import as_pending, newest_releasable, why_not_release
+from pithead.delivery.durations import format_duration
+from pithead.delivery.events import Event, as_data
+from pithead.delivery.state import Release, ServiceState
+from pithead.delivery.verbs import REASONS, why_not
+
+MARKS = {
+    "pending": "○",
+    "running": "▶",
+    "passed": "✔",
+    "failed": "✘",
+    "errored": "⚠",
+    "skipped": "–",
+    "aborted": "■",
+}
+
+
+def outcome_words(release: Release) -> str:
+    return (release.outcome or release.phase).replace("_", " ")
+
+
+def age(then: float, now: float) -> str:
+    """How long ago, in the coarsest unit that says something: 40 s, 12 min, 5 h, 3 d."""
+    seconds = max(0.0, now - then)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}" if seconds >= 10 * size else f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+# ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def release_data(release: Release, now: float) -> dict[str, Any]:
+    data = asdict(release)
+    data["phase"] = release.phase
+    data["held_seconds"] = round(release.held_seconds(now), 1)
+    data["elapsed_seconds"] = round(release.elapsed_seconds(now), 1)
+    return data
+
+
+def status_data(state: ServiceState, runner: str | None, now: float) -> dict[str, Any]:
+    release = state.in_flight
+    return {
+        "service": state.service,
+        "seq": state.seq,
+        "health": state.health,
+        "live": asdict(state.live) if state.live else None,
+        "lock": asdict(state.lock) if state.lock else None,
+        "runner": runner,
+        "in_flight": release_data(release, now) if release else None,
+        "queued": release_data(state.queued, now) if state.queued else None,
+        "last": release_data(state.ended[0], now) if state.ended else None,
+        "pending": state.pending.total if state.pending else None,
+        "target": asdict(state.target) if state.target else None,
+        "lost": {name: asdict(lost) for name, lost in state.lost.items()},
+        "can": {verb: why_not(state, verb) for verb in REASONS},
+    }
+
+
+def pending_data(state: ServiceState) -> dict[str, Any]:
+    pending = as_pending(state)
+    following = newest_releasable(pending)
+    return {
+        "base": pending.base,
+        "head": pending.head,
+        "total": pending.total,
+        "note": pending.note,
+        "next": following.sha if following else None,
+        "commits": [{**asdict(c), "why_not": why_not_release(pending, c)} for c in pending.commits],
+    }
+
+
+def event_data(event: Event) -> dict[str, Any]:
+    return {
+        "seq": event.seq,
+        "service": event.service,
+        "release": event.release,
+        "at": event.at,
+        "actor": event.actor,
+        "cause": event.cause,
+        "kind": event.kind,
+        "data": as_data(event.payload),
+    }
+
+
+# ── text ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def status_lines(state: ServiceState, runner: str | None) -> Iterator[str]:
+    now = time.time()
+    live = state.live
+    what = f"{live.artifact.commit[:7]} {live.subject} ({age(live.since, now)})" if live else "nothing yet"
+    yield f"{state.service}: live {what}; {state.health}; {'locked' if state.lock else 'open'}"
+    if state.lock:
+        yield f"  locked by {state.lock.by} {age(state.lock.since, now)} ago: {state.lock.reason}"
+    if state.target and state.target.address:
+        yield f"  address {state.target.address}"
+    for lost in state.lost.values():
+        yield f"  {lost.backend} lost {age(lost.since, now)} ago: {lost.message} {lost.mend}".rstrip()
+    if state.in_flight:
+        yield from release_lines(state.in_flight, now)
+    elif state.ended:
+        last = state.ended[0]
+        yield f"  last: release {last.number} {last.commit[:7]} {outcome_words(last)}. {last.reason}".rstrip()
+    if state.queued:
+        yield f"  queued: release {state.queued.number} {state.queued.commit[:7]} {state.queued.subject}"
+    if state.pending:
+        yield f"  {state.pending.total} commits await release. {state.pending.note}".rstrip()
+    if runner is None and (state.in_flight or state.unanswered):
+        reason = f": {state.runner.reason}" if state.runner and state.runner.reason else ""
+        yield f"  no runner is alive{reason}"
+
+
+def release_lines(release: Release, now: float) -> Iterator[str]:
+    yield (
+        f"release {release.number} {release.commit[:7]} {release.subject} · {outcome_words(release)}"
+        f" · started by {release.started_by} · {format_duration(round(release.elapsed_seconds(now)))}"
+    )
+    for stage in release.stages:
+        took = ""
+        if stage.entered_at is not None:
+            took = format_duration(round((stage.ended_at or now) - stage.entered_at))
+        again = f" attempt {stage.attempt}" if stage.attempt > 1 else ""
+        yield f"  {MARKS[stage.state]} {stage.name:<14} {stage.state:<8} {took:>7}{again}  {stage.detail}".rstrip()
+    if release.step >= 0 and release.outcome is None:
+        held, hold = release.held_seconds(now), release.hold_seconds
+        of = f"{format_duration(round(held))} of {format_duration(round(hold))}"
+        yield f"  canary at {release.weight} %, held {of}"
+    for verdict in release.verdicts.values():
+        yield f"  {verdict.metric}: {verdict.word.replace('_', ' ')} – {verdict.sentence}"
+    if release.paused:
+        yield f"  paused: {release.paused.words}"
+    if release.returning:
+        yield f"  being brought back: {release.returning.reason}"
+    if release.reason:
+        yield f"  {release.reason}"
+
+
+def pending_lines(state: ServiceState) -> Iterator[str]:
+    pending = as_pending(state)
+    now = time.time()
+    if pending.note:
+        yield pending.note
+    if not pending.commits:
+        yield "no commit awaits release."
+    following = newest_releasable(pending)
+    for commit in pending.commits:
+        mark = "▸" if following and commit.sha == following.sha else " "
+        size = f"+{commit.added} -{commit.deleted}"
+        why = why_not_release(pending, commit)
+        held = f"  held: {why}" if why else ""
+        row = f"{mark} {commit.sha[:7]} {commit.subject[:60]:<60} {commit.author[:16]:<16}"
+        yield f"{row} {age(commit.committed_at, now):>6} {size}{held}"
+    if pending.total > len(pending.commits):
+        yield f"  … and {pending.total - len(pending.commits):,} more"
+
+
+def history_lines(state: ServiceState) -> Iterator[str]:
+    now = time.time()
+    for release in state.ended:
+        took = format_duration(round(release.elapsed_seconds(now)))
+        when = age(release.ended_at or now, now)
+        row = f"{release.number:>5} {release.commit[:7]} {outcome_words(release):<13} {when:>6} ago {took:>7}"
+        yield f"{row}  {release.started_by[:16]:<16} {release.subject[:50]}"
