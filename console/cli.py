@@ -138,6 +138,7 @@ async def _answer(desk: Any, seq: int) -> Any:
             for event in batch:
                 if event.cause == seq:
                     return event
+        return None
 
     async def keep_a_runner() -> None:
         while True:
