@@ -463,12 +463,13 @@ def _clock(at: float) -> str:
 def wait(release: int | None, timeout_text: str, config_path: str | None, as_json: bool) -> None:
     """Wait until RELEASE (the one in flight, else the last) has ended; exit 0 only if it went live."""
     from pithead.console.station import load, open_desk
-    from pithead.console.views import outcome_words, release_data
-    from pithead.delivery.durations import parse_duration
+    from pithead.console.views import release_data
+    from pithead.delivery.durations import DurationError, parse_duration
+    from pithead.widgets.words import outcome_words
 
     try:
         timeout = parse_duration(timeout_text)
-    except ValueError as error:
+    except DurationError as error:
         raise click.BadParameter(str(error), param_hint="--timeout") from error
     with open_desk(load(_given(config_path))) as desk:
         state = desk.journal.fold()
@@ -517,14 +518,12 @@ async def _ended(desk: Any, state: Any, number: int) -> Any:
 @json_option
 def init(folder: Path, as_json: bool) -> None:
     """Write a commented pithead.yaml for the repository in FOLDER."""
-    from pithead.console.init import propose
+    from pithead.console.init import write_proposal
     from pithead.console.station import CONFIG_NAME
 
     path = folder / CONFIG_NAME
-    text = propose(folder)
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        write_proposal(path)
     except FileExistsError:
         _leave(f"{path} exists already; it was left as it is.", REFUSED)
     except OSError as error:
@@ -540,15 +539,32 @@ def init(folder: Path, as_json: bool) -> None:
 @json_option
 def doctor(config_path: str | None, as_json: bool) -> None:
     """Check each backend that the config names, and say how to mend what is wrong."""
-    from pithead.console.doctor import as_data, as_text, diagnose
+    from pithead.console.doctor import examine, to_json, to_text
+    from pithead.console.registry import Registry, open_backends
     from pithead.console.station import find_config
+    from pithead.delivery.config import load_config
 
-    findings = asyncio.run(diagnose(find_config(_given(config_path))))
-    if as_json:
-        _print_json(as_data(findings))
-    else:
-        _print(as_text(findings).splitlines())
+    registry = Registry()
+    config = load_config(find_config(_given(config_path)), registry)
+    findings = asyncio.run(
+        examine(config, open_backends(config, registry), lambda: asyncio.to_thread(_journal_is_well, config))
+    )
+    click.echo(to_json(findings) if as_json else to_text(findings))
     sys.exit(DONE if all(finding.is_well for finding in findings) else UNREACHABLE)
+
+
+def _journal_is_well(config: Any) -> Any:
+    from pithead.console.station import open_desk
+    from pithead.delivery.journal import JournalError
+    from pithead.delivery.ports import Finding
+
+    try:
+        with open_desk(config) as desk:
+            holder = desk.runner()
+            runner = f"runner {holder.name}" if holder else "no runner alive"
+            return [Finding("journal", True, f"{desk.journal.place}, {desk.journal.head():,} events, {runner}")]
+    except JournalError as error:
+        return [Finding("journal", False, str(error))]
 
 
 @cli.command()

@@ -8,34 +8,11 @@ from dataclasses import asdict
 from typing import Any
 
 from pithead.delivery.decisions import as_pending, newest_releasable, why_not_release
-from pithead.delivery.durations import format_duration
 from pithead.delivery.events import Event, as_data
 from pithead.delivery.state import Release, ServiceState
 from pithead.delivery.verbs import REASONS, why_not
-
-MARKS = {
-    "pending": "○",
-    "running": "▶",
-    "passed": "✔",
-    "failed": "✘",
-    "errored": "⚠",
-    "skipped": "–",
-    "aborted": "■",
-}
-
-
-def outcome_words(release: Release) -> str:
-    return (release.outcome or release.phase).replace("_", " ")
-
-
-def age(then: float, now: float) -> str:
-    """How long ago, in the coarsest unit that says something: 40 s, 12 min, 5 h, 3 d."""
-    seconds = max(0.0, now - then)
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}" if seconds >= 10 * size else f"{int(seconds // size)} {unit}"
-    return f"{int(seconds)} s"
-
+from pithead.widgets.amounts import age, ago, span
+from pithead.widgets.words import STAGE_MARKS, outcome_words
 
 # ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -99,14 +76,14 @@ def event_data(event: Event) -> dict[str, Any]:
 def status_lines(state: ServiceState, runner: str | None) -> Iterator[str]:
     now = time.time()
     live = state.live
-    what = f"{live.artifact.commit[:7]} {live.subject} ({age(live.since, now)})" if live else "nothing yet"
+    what = f"{live.artifact.commit[:7]} {live.subject} ({ago(now - live.since)})" if live else "nothing yet"
     yield f"{state.service}: live {what}; {state.health}; {'locked' if state.lock else 'open'}"
     if state.lock:
-        yield f"  locked by {state.lock.by} {age(state.lock.since, now)} ago: {state.lock.reason}"
+        yield f"  locked by {state.lock.by} {ago(now - state.lock.since)}: {state.lock.reason}"
     if state.target and state.target.address:
         yield f"  address {state.target.address}"
     for lost in state.lost.values():
-        yield f"  {lost.backend} lost {age(lost.since, now)} ago: {lost.message} {lost.mend}".rstrip()
+        yield f"  {lost.backend} lost {ago(now - lost.since)}: {lost.message} {lost.mend}".rstrip()
     if state.in_flight:
         yield from release_lines(state.in_flight, now)
     elif state.ended:
@@ -124,17 +101,17 @@ def status_lines(state: ServiceState, runner: str | None) -> Iterator[str]:
 def release_lines(release: Release, now: float) -> Iterator[str]:
     yield (
         f"release {release.number} {release.commit[:7]} {release.subject} · {outcome_words(release)}"
-        f" · started by {release.started_by} · {format_duration(round(release.elapsed_seconds(now)))}"
+        f" · started by {release.started_by} · {span(release.elapsed_seconds(now))}"
     )
     for stage in release.stages:
         took = ""
         if stage.entered_at is not None:
-            took = format_duration(round((stage.ended_at or now) - stage.entered_at))
+            took = span((stage.ended_at or now) - stage.entered_at)
         again = f" attempt {stage.attempt}" if stage.attempt > 1 else ""
-        yield f"  {MARKS[stage.state]} {stage.name:<14} {stage.state:<8} {took:>7}{again}  {stage.detail}".rstrip()
+        yield f"  {STAGE_MARKS[stage.state][0]} {stage.name:<14} {stage.state:<8} {took:>7}{again}  {stage.detail}".rstrip()
     if release.step >= 0 and release.outcome is None:
         held, hold = release.held_seconds(now), release.hold_seconds
-        of = f"{format_duration(round(held))} of {format_duration(round(hold))}"
+        of = f"{span(held)} of {span(hold)}"
         yield f"  canary at {release.weight} %, held {of}"
     for verdict in release.verdicts.values():
         yield f"  {verdict.metric}: {verdict.word.replace('_', ' ')} – {verdict.sentence}"
@@ -160,7 +137,7 @@ def pending_lines(state: ServiceState) -> Iterator[str]:
         why = why_not_release(pending, commit)
         held = f"  held: {why}" if why else ""
         row = f"{mark} {commit.sha[:7]} {commit.subject[:60]:<60} {commit.author[:16]:<16}"
-        yield f"{row} {age(commit.committed_at, now):>6} {size}{held}"
+        yield f"{row} {age(now - commit.committed_at):>4} {size}{held}"
     if pending.total > len(pending.commits):
         yield f"  … and {pending.total - len(pending.commits):,} more"
 
@@ -168,7 +145,7 @@ def pending_lines(state: ServiceState) -> Iterator[str]:
 def history_lines(state: ServiceState) -> Iterator[str]:
     now = time.time()
     for release in state.ended:
-        took = format_duration(round(release.elapsed_seconds(now)))
-        when = age(release.ended_at or now, now)
-        row = f"{release.number:>5} {release.commit[:7]} {outcome_words(release):<13} {when:>6} ago {took:>7}"
+        took = span(release.elapsed_seconds(now))
+        when = ago(now - (release.ended_at or now))
+        row = f"{release.number:>5} {release.commit[:7]} {outcome_words(release):<13} {when:>8} {took:>7}"
         yield f"{row}  {release.started_by[:16]:<16} {release.subject[:50]}"
