@@ -522,12 +522,7 @@ def init(folder: Path, as_json: bool) -> None:
     from pithead.console.station import CONFIG_NAME
 
     path = folder / CONFIG_NAME
-    try:
-        write_proposal(path)
-    except FileExistsError:
-        _leave(f"{path} exists already; it was left as it is.", REFUSED)
-    except OSError as error:
-        _leave(f"{path}: {error.strerror}. Make the folder writable.", UNREACHABLE)
+    write_proposal(path)
     if as_json:
         _print_json({"path": str(path)})
     else:
