@@ -137,7 +137,7 @@ def matching(pattern: str, message: str, mend: str) -> BeforeValidator:
 def parse_variables(value: object) -> dict[str, str | Secret]:
     """Environment variables: names to text or to references. Values are not repeated in any message."""
     if not isinstance(value, dict):
-        raise BadValueError(f"Expected a group of keys, found {shown(value)}.", "Write `NAME: value` lines below it.")
+        raise BadValueError("Expected a group of variables.", "Write `NAME: value` lines below it.")
     read: dict[str, str | Secret] = {}
     problems: list[BadValueError] = []
     for name, content in value.items():
