@@ -12,8 +12,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pithead.delivery.ports import Artifact, Commit, Instance
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from pithead.delivery.ports import Artifact, Commit, Instance
 
 StageKind = Literal["build", "test", "canary", "rollout"]
 StageEnd = Literal["passed", "failed", "errored", "skipped", "aborted"]
@@ -358,6 +360,7 @@ def _kind_of(cls: type) -> str:
 
 KINDS: dict[str, type] = {_kind_of(cls): cls for cls in (*Wish.__args__, *Fact.__args__)}
 _KIND_BY_CLASS = {cls: kind for kind, cls in KINDS.items()}
+_HALVES = re.compile("[\ud800-\udfff]")
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
 
@@ -403,7 +406,12 @@ def encode(payload: Payload) -> str:
     """The payload as JSON text, as the journal keeps it."""
     if isinstance(payload, Unknown):
         return json.dumps(payload.data)
-    return _adapter(type(payload)).dump_json(payload).decode()
+    adapter = _adapter(type(payload))
+    try:
+        return adapter.dump_json(payload).decode()
+    except PydanticSerializationError:
+        # Half a surrogate pair, which Python has for a byte of an argument or a file name that is not UTF-8.
+        return _HALVES.sub("\N{REPLACEMENT CHARACTER}", json.dumps(adapter.dump_python(payload), ensure_ascii=False))
 
 
 def decode(kind: str, data: str) -> Payload:
@@ -426,6 +434,6 @@ def as_data(payload: Payload) -> dict[str, Any]:
 def _loose(data: str) -> dict[str, Any]:
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"unreadable": data[:200]}
     return value if isinstance(value, dict) else {"value": value}

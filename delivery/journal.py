@@ -9,6 +9,7 @@ costs next to nothing while nothing happens.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import sys
@@ -18,14 +19,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, inspect, select, update
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+
 from pithead.delivery import fold
 from pithead.delivery.events import Event, NewEvent, decode, encode, kind_of
 from pithead.delivery.journal_tables import checkpoints, events, heads, leases, metadata
 from pithead.delivery.state import ServiceState
-from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 CHECKPOINT_EVERY = 1000
 READ_BATCH = 5000
@@ -83,13 +85,18 @@ class Journal:
         self.engine.dispose()
 
     def _make_tables(self) -> None:
+        with self.reading() as connection:
+            if set(metadata.tables) <= set(inspect(connection).get_table_names()):
+                return
         for attempt in (1, 2, 3):
             try:
-                with self._told():
-                    metadata.create_all(self.engine)
+                with self.writing() as connection:
+                    metadata.create_all(connection)
                 return
             except JournalError as error:
-                if attempt == 3 or "already exists" not in str(error):  # somebody else is making them just now
+                if attempt == 3 or "already exists" not in str(
+                    error.__cause__
+                ):  # somebody else is making them just now
                     raise
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -100,19 +107,22 @@ class Journal:
         if not new:
             return ()
         at = time.time()
+        rows = [_row(self.service, at, item) for item in new]
         with self.writing() as connection:
             last = self._advance(connection, len(new))
             if epoch is not None:
                 self._check_fence(connection, epoch)
-            placed = tuple(
-                Event(last - len(new) + 1 + i, self.service, item.release, at, item.actor, item.cause, item.payload)
-                for i, item in enumerate(new)
-            )
-            connection.execute(insert(events), [_row(item) for item in placed])
-        first = placed[0].seq
+            first = last - len(new) + 1
+            connection.execute(insert(events), [{**row, "seq": first + i} for i, row in enumerate(rows)])
         if first // CHECKPOINT_EVERY != (last + 1) // CHECKPOINT_EVERY:
-            self.checkpoint()
-        return placed
+            # The events stand: an error here would make the caller write them once more.
+            with contextlib.suppress(JournalError):
+                self.checkpoint()
+        # Read back from what was written, so that the writer's state cannot differ from everybody else's.
+        return tuple(
+            Event(first + i, self.service, item.release, at, item.actor, item.cause, decode(row["kind"], row["data"]))
+            for i, (item, row) in enumerate(zip(new, rows, strict=True))
+        )
 
     def _advance(self, connection: Connection, count: int) -> int:
         step = update(heads).where(heads.c.service == self.service).values(seq=heads.c.seq + count)
@@ -178,7 +188,8 @@ class Journal:
             if tell and state.seq < head:
                 tell(state.seq - start, head - start)
         if state.seq - start > 2 * CHECKPOINT_EVERY:
-            self._store(state)
+            with contextlib.suppress(JournalError):  # whoever can only read may read all the same
+                self._store(state)
         return state
 
     def checkpoint(self) -> None:
@@ -252,7 +263,7 @@ class Journal:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:  # SQLAlchemy does not wrap what its "begin" event raises
             raise JournalError(_explain(self.place, error)) from error
 
 
@@ -291,12 +302,11 @@ class _HeadBell:
         pass
 
 
-def _row(item: Event) -> dict[str, Any]:
+def _row(service: str, at: float, item: NewEvent) -> dict[str, Any]:
     return {
-        "service": item.service,
-        "seq": item.seq,
+        "service": service,
         "release": item.release,
-        "at": item.at,
+        "at": at,
         "actor": item.actor,
         "cause": item.cause,
         "kind": kind_of(item.payload),
@@ -315,6 +325,8 @@ def _parse(url: str) -> URL:
 
 def _make_private_file(url: URL) -> None:
     """The file exists, readable by its owner only, before SQLite opens it: -wal and -shm take its permissions over."""
+    if url.database in (None, "", ":memory:"):
+        raise JournalError("a journal in memory is nobody else's: name a file, as sqlite:////folder/journal.db.")
     path = Path(str(url.database))
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -361,8 +373,8 @@ def _begin_sqlite(connection: Connection) -> None:
         cursor.close()
 
 
-def _explain(place: str, error: DBAPIError) -> str:
-    words = str(error.orig)
+def _explain(place: str, error: DBAPIError | sqlite3.Error) -> str:
+    words = str(error.orig if isinstance(error, DBAPIError) else error)
     if "disk is full" in words:
         return f"{place}: the disk under the journal is full; nothing was recorded. Free some space, then try again."
     if "readonly" in words or "read-only" in words:
