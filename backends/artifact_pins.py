@@ -16,9 +16,9 @@ from pithead.backends.state_files import write_text
 FOLDER: Final = "pins"
 
 
-def pin(tree: Path, holder: Path) -> None:
-    """Pins the artifact whose tree this is for `holder`. Nothing happens to artifacts of builders that know no pins."""
-    pins = tree.parent / FOLDER
+def pin(location: str, holder: Path) -> None:
+    """Pins the artifact at this location for `holder`. Nothing happens to artifacts of builders that know no pins."""
+    pins = Path(location).parent / FOLDER
     if pins.is_dir():
         name = hashlib.sha256(bytes(holder)).hexdigest()[:16]
         write_text(pins / name, str(holder))

@@ -43,6 +43,11 @@ def tree(tmp_path: Path) -> Path:
     return folder
 
 
+def write_beside(packed: Path) -> None:
+    packed.chmod(0o755)
+    (packed / "scratch.db").touch()
+
+
 async def test_an_artifact_holds_the_commits_tree(make: Make, tree: Path, lines: Any) -> None:
     artifact = await make().build(COMMIT, tree, lines)
     packed = Path(artifact.location)
@@ -101,7 +106,7 @@ async def test_a_damaged_artifact_is_not_found_and_is_built_again(make: Make, tr
 
 async def test_what_a_service_writes_beside_its_files_does_not_damage_it(make: Make, tree: Path, lines: Any) -> None:
     artifact = await make().build(COMMIT, tree, lines)
-    subprocess.run(f"chmod u+w {artifact.location} && touch {artifact.location}/scratch.db", shell=True, check=True)
+    write_beside(Path(artifact.location))
     assert await make().find(artifact.digest) == artifact
 
 
@@ -206,7 +211,7 @@ async def test_old_artifacts_go_but_not_those_in_use(make: Make, tree: Path, lin
         if number == 0:
             holder = context.state_folder / "holder.json"
             holder.write_text(built[0].digest)
-            pin(Path(built[0].location), holder)
+            pin(built[0].location, holder)
     kept = [await builder.find(artifact.digest) is not None for artifact in built]
     assert kept == [True, False, False, True, True]
     holder.unlink()
