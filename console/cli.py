@@ -311,7 +311,7 @@ def pending(config_path: str | None, as_json: bool) -> None:
         state = asyncio.run(_with_pending(desk))
         if as_json:
             _print_json(pending_data(state))
-        else:
+        elif state.pending is not None:
             _print(pending_lines(state))
         for lost in state.lost.values():
             click.echo(f"{lost.backend}: {lost.message} {lost.mend}", err=True)
@@ -329,7 +329,11 @@ async def _with_pending(desk: Any) -> Any:
     deadline = time.monotonic() + ANSWER_SECONDS
     while state.pending is None and "source" not in state.lost and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
-        state = fold.fold(desk.journal.read(state.seq), state)
+        new = desk.journal.read(state.seq)
+        state = fold.fold(new, state)
+        if new and state.runner is not None and not state.runner.is_running:
+            click.echo(state.runner.reason, err=True)
+            break
     return state
 
 

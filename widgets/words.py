@@ -99,7 +99,7 @@ def words(event: Event) -> str:
 def _wish(payload: Payload, release: str) -> str:
     match payload:
         case e.StartRequested(commit):
-            return f"asks to start a release up to {short(commit)}"
+            return f"asks to start a release up to {short(commit) if commit else 'the newest that may go out'}"
         case e.PromoteRequested(full=full):
             return f"asks to promote {release}{' fully' if full else ''}"
         case e.PauseRequested():
@@ -178,7 +178,8 @@ def _of_stage(payload: Payload, release: str) -> str:
         case e.TrafficShifted(_, weight):
             return f"{weight} % of the traffic reaches {release}"
         case e.VerdictReached(metric, verdict, sentence):
-            return f"{metric}: {VERDICTS[verdict][1]}: {sentence}"
+            said = {"pass": "passes", "fail": "fails", "inconclusive": "is undecided", "no_data": "has no data"}
+            return f"{metric} {said[verdict]}: {sentence}"
     return ""
 
 
