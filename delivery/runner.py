@@ -164,8 +164,8 @@ class Runner:
         work: asyncio.Task[None] | None = None
         try:
             while True:
-                await self._enter()
                 seen = self.ledger.state.seq
+                await self._enter()
                 wanted, begin = self._work()
                 if wanted != key:
                     await _end(work)
