@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pithead.console.registry import Backends
-from pithead.delivery.config import SLOTS, Config
+from pithead.delivery.config import SLOTS, Config, ConfigErrors
 from pithead.delivery.config_errors import printable
 from pithead.delivery.config_words import sentence
 from pithead.delivery.durations import format_duration
@@ -67,6 +67,8 @@ async def _answer(subject: str, question: Coroutine[Any, Any, Sequence[Finding]]
         return (Finding(subject, False, f"no answer within {waited}", "Is what it talks to running?"),)
     except PortError as error:
         return (Finding(subject, False, error.message, error.mend),)
+    except ConfigErrors as errors:
+        return tuple(Finding(subject, False, f"{error.file}: {error.message}", error.mend) for error in errors.errors)
     except Exception as error:  # a stranger's backend may raise what it likes
         detail = sentence(f"{type(error).__name__}: {error}")
         return (Finding(subject, False, detail, "This is a fault of the backend; tell its author."),)

@@ -20,7 +20,7 @@ from pithead.delivery.private_files import read_regular
 LARGEST_BYTES: Final = 256 * 1024
 LONGEST_COMMAND: Final = 500
 
-_MAKE_TARGET: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9_.-]*)(?: +[A-Za-z0-9_.-]+)*[ \t]*:(?![:=])", re.MULTILINE)
+_MAKE_TARGET: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9_.-]*)(?: +[A-Za-z0-9_.-]+)*[ \t]*:(?!:?=)", re.MULTILINE)
 _NO_NPM_TEST: Final = "no test specified"
 
 

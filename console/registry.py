@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
+from pydantic import BaseModel, ValidationError
+
 from pithead.delivery.config import SLOTS, BackendChoice, Config, Slot, load_config
 from pithead.delivery.config_errors import printable, shown, suggestion
 from pithead.delivery.config_words import sentence
@@ -28,7 +30,6 @@ from pithead.delivery.ports import (
     Target,
 )
 from pithead.delivery.private_files import make_private_folder
-from pydantic import BaseModel, ValidationError
 
 GROUP_OF: Final[Mapping[Slot, str]] = {"source": SOURCES, "builder": BUILDERS, "target": TARGETS, "metrics": METRICS}
 PORT_OF: Final[Mapping[str, type]] = {SOURCES: Source, BUILDERS: Builder, TARGETS: Target, METRICS: Metrics}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pithead.console.registry import GROUP_OF, Registry
-from pithead.delivery.config import SLOTS, Config, Slot
-from pithead.delivery.ports import PortError
 from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
+
+from pithead.console.registry import GROUP_OF, Registry
+from pithead.delivery.config import SLOTS, Config, Slot
+from pithead.delivery.ports import PortError
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _REF: Final = "#/$defs/"
