@@ -216,7 +216,10 @@ class ArmAddress:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What is really out there. `weight` is what the proxy does, not what it was told. `address` is where users go."""
+    """What is really out there. `weight` is what the proxy does, not what it was told. `address` is where users go.
+
+    `wanted_instances` counts both arms; an instance that is wanted and does not run is in `instances` all the same.
+    """
 
     stable: str | None = None
     canary: str | None = None

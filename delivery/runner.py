@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pithead.delivery import decisions, lease
@@ -282,7 +282,7 @@ class Runner:
             observed.address,
             observed.note,
         )
-        await self.ledger.decide(lambda s: [NewEvent(RUNNER, new)] if s.target != new else ())
+        await self.ledger.decide(lambda s: [NewEvent(RUNNER, new)] if _is_news(s.target, new) else ())
         failing = [i for i in observed.instances if i.arm == "canary" and i.state == "failing"]
         if failing:
             why = self._clean(f"{failing[0].name} does not stay up: {failing[0].detail or 'it keeps ending'}.")
@@ -309,6 +309,17 @@ class Runner:
 def _analysis_attempt(stages: Sequence[StageRun]) -> int:
     """Canary and rollout share their evidence; a retry of either begins afresh."""
     return sum(max(stage.attempt, 1) - 1 for stage in stages if stage.kind in ("canary", "rollout")) + 1
+
+
+def _is_news(known: e.TargetObserved | None, new: e.TargetObserved) -> bool:
+    """Whether it differs in more than the moment at which an instance is said to have started."""
+    if known is None:
+        return True
+    before, after = (
+        replace(seen, instances=tuple(replace(instance, started_at=0.0) for instance in seen.instances))
+        for seen in (known, new)
+    )
+    return before != after
 
 
 def _live_commit(state: ServiceState) -> str | None:

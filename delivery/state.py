@@ -262,7 +262,8 @@ class ServiceState:
         ready = sum(instance.state == "ready" for instance in serving)
         if self.live is None and not serving:
             return "unknown"
-        if ready >= self.target.wanted_instances > 0:
+        others = len(self.target.instances) - len(serving)
+        if ready >= self.target.wanted_instances - others > 0:
             return "healthy"
         if any(instance.state == "failing" for instance in serving) or not serving:
             return "degraded"
