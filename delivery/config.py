@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Protocol
 
+from pydantic import AfterValidator, BaseModel, PrivateAttr, ValidationError
+
 from pithead.delivery.config_errors import BadValueError, ConfigError, ConfigErrors, Where
 from pithead.delivery.config_model import EnvironmentWord, Metrics, Pipeline, ServiceName
 from pithead.delivery.config_values import Backend, BackendChoice, Section, option, without_empty
@@ -20,7 +22,6 @@ from pithead.delivery.config_yaml import Document, parse
 from pithead.delivery.ports import PortError
 from pithead.delivery.private_files import read_regular
 from pithead.delivery.secrets import Secret, SecretError, TextOrSecret, reveal, secrets_in
-from pydantic import AfterValidator, BaseModel, PrivateAttr, ValidationError
 
 __all__ = ["SLOTS", "BackendChoice", "BackendOptions", "Config", "ConfigError", "ConfigErrors", "Slot", "load_config"]
 

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal
 
+from pydantic import AfterValidator, PlainValidator, ValidationInfo, WithJsonSchema, model_validator
+
 from pithead.delivery.config_errors import BadValueError, BadValuesError, shown
 from pithead.delivery.config_values import (
     Backend,
@@ -26,7 +28,6 @@ from pithead.delivery.config_values import (
 )
 from pithead.delivery.durations import Duration, format_duration, parse_duration
 from pithead.delivery.ports import MetricSpec
-from pydantic import AfterValidator, PlainValidator, ValidationInfo, WithJsonSchema, model_validator
 
 STAGES: Final = ("build", "canary", "rollout")
 SHORTEST_INTERVAL_SECONDS: Final = 0.1

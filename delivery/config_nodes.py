@@ -12,9 +12,10 @@ import re
 from typing import Any, Final
 
 import yaml
-from pithead.delivery.config_errors import ConfigError, ConfigErrors, clipped
 from yaml.events import AliasEvent
 from yaml.nodes import MappingNode, Node, SequenceNode
+
+from pithead.delivery.config_errors import ConfigError, ConfigErrors, clipped
 
 DEEPEST: Final = 30
 MOST_NODES: Final = 20_000

@@ -10,9 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
-from pithead.delivery.config_errors import BadValueError, BadValuesError, shown
-from pithead.delivery.durations import Duration
-from pithead.delivery.secrets import ENVIRONMENT_NAME, Secret, TextOrSecret, parse_text_or_secret
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -23,6 +20,10 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+
+from pithead.delivery.config_errors import BadValueError, BadValuesError, shown
+from pithead.delivery.durations import Duration
+from pithead.delivery.secrets import ENVIRONMENT_NAME, Secret, TextOrSecret, parse_text_or_secret
 
 _PERCENT: Final = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,6})?)\s*%")
 _PERCENT_SCHEMA: Final = {"type": "string", "pattern": r"^[0-9]{1,4}(\.[0-9]{1,6})?\s*%$"}
@@ -75,7 +76,9 @@ def parse_choice(value: object) -> BackendChoice:
             return value
         case str():
             name = value if re.fullmatch("[a-z0-9_-]{1,32}", value) else "NAME"
-            raise BadValueError(f"Expected a backend with its options, found {shown(value)}.", f"Write {{{name}: {{}}}}.")
+            raise BadValueError(
+                f"Expected a backend with its options, found {shown(value)}.", f"Write {{{name}: {{}}}}."
+            )
         case dict() if not value:
             raise BadValueError("Names no backend.", "Write {NAME: {…}}.")
         case dict() if len(value) > 1:

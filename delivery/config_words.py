@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, get_args
 
-from pithead.delivery.config_errors import BadValueError, BadValuesError, ConfigError, Where, nearest, shown, suggestion
-from pithead.delivery.config_yaml import Document
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+
+from pithead.delivery.config_errors import BadValueError, BadValuesError, ConfigError, Where, nearest, shown, suggestion
+from pithead.delivery.config_yaml import Document
 
 MOST_TOLD: Final = 100
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
 from pithead.delivery.config_errors import ConfigError, Where, path_text, shown
 from pithead.delivery.config_nodes import TAG, Lines, compose
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 _MOST_DIGITS: Final = 18
 _LEADING_ZERO: Final = re.compile(r"[-+]?0[0-9]+")

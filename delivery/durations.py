@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final
 
-from pithead.delivery.config_errors import BadValueError, shown
 from pydantic import BeforeValidator, WithJsonSchema
+
+from pithead.delivery.config_errors import BadValueError, shown
 
 MEND: Final = "Write a number with its unit, such as 500ms, 90s, 5m or 1h30m."
 LONGEST_SECONDS: Final = 366 * 86_400.0

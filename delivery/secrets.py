@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+from pydantic import PlainValidator, WithJsonSchema
+
 from pithead.delivery.config_errors import BadValueError, printable, shown, suggestion
 from pithead.delivery.ports import BackendError
 from pithead.delivery.private_files import read_regular
-from pydantic import PlainValidator, WithJsonSchema
 
 ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 LARGEST_BYTES: Final = 64 * 1024

@@ -32,7 +32,8 @@ def config_of(text: str, file: Path = Path("/srv/checkout/config.yaml")) -> Conf
 def test_the_example_loads_into_typed_parts() -> None:
     config = load_config(EXAMPLE)
     assert (config.service, config.environment) == ("checkout", "production")
-    assert config.source == BackendChoice("git", {"repository": ".", "branch": "main"})
+    assert (config.source.name, config.source.options["branch"]) == ("git", "main")
+    assert config_of(SMALLEST).source == BackendChoice("git", {})
     assert (config.builder.name, config.target.name, config.metrics_source.name) == ("archive", "process", "envoy")
     functional = config.pipeline.tests[1]
     assert (functional.name, functional.command, functional.timeout_seconds, functional.retries) == (

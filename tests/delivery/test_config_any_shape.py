@@ -73,7 +73,9 @@ def check(text: str) -> Config | ConfigErrors:
         assert str(error).startswith(f"config.yaml:{error.line}: ")
         assert str(error).isprintable()
         assert error.message.strip()
-        assert not any(word in str(error).lower() for word in ("pydantic", "://errors", "basemodel", "validat", "traceback"))
+        assert not any(
+            word in str(error).lower() for word in ("pydantic", "://errors", "basemodel", "validat", "traceback")
+        )
     return errors
 
 
