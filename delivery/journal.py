@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 
 from pithead.delivery import fold
 from pithead.delivery.events import Event, NewEvent, decode, encode, kind_of
+from pithead.delivery.journal_bells import bell_of, ring
 from pithead.delivery.journal_tables import checkpoints, events, heads, leases, metadata
 from pithead.delivery.state import ServiceState
 
@@ -33,7 +33,6 @@ CHECKPOINT_EVERY = 1000
 READ_BATCH = 5000
 FOLLOW_SECONDS = 0.05
 RETRY_SECONDS = 1.0
-
 T = TypeVar("T")
 
 
@@ -114,6 +113,7 @@ class Journal:
                 self._check_fence(connection, epoch)
             first = last - len(new) + 1
             connection.execute(insert(events), [{**row, "seq": first + i} for i, row in enumerate(rows)])
+            ring(connection, self.service)
         if first // CHECKPOINT_EVERY != (last + 1) // CHECKPOINT_EVERY:
             # The events stand: an error here would make the caller write them once more.
             with contextlib.suppress(JournalError):
@@ -233,10 +233,13 @@ class Journal:
     async def follow(self, after: int, every: float = FOLLOW_SECONDS) -> AsyncIterator[list[Event]]:
         """Batches of events after seq `after`, for ever. Looks each `every` seconds whether the database was written
         to at all, and reads only then."""
-        bell = _SqliteBell(self.url) if self.is_sqlite else _HeadBell(self)
+        with self.telling():
+            bell = bell_of(self.engine, self.service)
         try:
             while True:
-                if await bell.rang():
+                with self.telling():
+                    rang = await bell.rang()
+                if rang:
                     while batch := await asyncio.to_thread(self.read, after):
                         after = batch[-1].seq
                         yield batch
@@ -249,57 +252,23 @@ class Journal:
     @contextmanager
     def writing(self, is_durable: bool = True) -> Iterator[Connection]:
         """A transaction. `is_durable=False` leaves flushing to the next durable one: for log lines and samples."""
-        with self._told(), self.engine.connect() as connection:
+        with self.telling(), self.engine.connect() as connection:
             options = connection.execution_options(pithead_writes="durable" if is_durable else "batched")
             with options.begin():
                 yield options
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        with self._told(), self.engine.connect() as connection:
+        with self.telling(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def telling(self) -> Iterator[None]:
+        """Turns what a database raises into a JournalError."""
         try:
             yield
-        except (DBAPIError, sqlite3.Error) as error:  # SQLAlchemy does not wrap what its "begin" event raises
+        except (DBAPIError, self.engine.dialect.loaded_dbapi.Error) as error:  # the "begin" event's come unwrapped
             raise JournalError(_explain(self.place, error)) from error
-
-
-class _SqliteBell:
-    """Rings when another connection wrote: `data_version` is a number in shared memory, 5 µs to read."""
-
-    def __init__(self, url: URL) -> None:
-        self._connection = sqlite3.connect(str(url.database), check_same_thread=False)
-        self._version = -1
-
-    async def rang(self) -> bool:
-        try:
-            version = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-        except sqlite3.OperationalError:
-            return True  # busy: the read that follows waits its turn
-        changed, self._version = version != self._version, version
-        return changed
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class _HeadBell:
-    """Rings when the head's row moved: one look-up by primary key."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        self._head = -1
-
-    async def rang(self) -> bool:
-        head = await asyncio.to_thread(self._journal.head)
-        changed, self._head = head != self._head, head
-        return changed
-
-    def close(self) -> None:
-        pass
 
 
 def _row(service: str, at: float, item: NewEvent) -> dict[str, Any]:
@@ -373,7 +342,7 @@ def _begin_sqlite(connection: Connection) -> None:
         cursor.close()
 
 
-def _explain(place: str, error: DBAPIError | sqlite3.Error) -> str:
+def _explain(place: str, error: Exception) -> str:
     words = str(error.orig if isinstance(error, DBAPIError) else error)
     if "disk is full" in words:
         return f"{place}: the disk under the journal is full; nothing was recorded. Free some space, then try again."
