@@ -8,14 +8,17 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import ClassVar
 
 from textual import events
 from textual._time import get_time
 from textual.app import App, SystemCommand
+from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widgets import Input
 
-from pithead.console.actions import ACTIONS, BY_ID, Action, for_key
+from pithead.console.actions import BY_ID, Action, for_key, offered
 from pithead.console.departure import leave_on_signals, watch_terminal
 from pithead.console.desk import Desk
 from pithead.console.details import CommitScreen, DetailScreen, EventScreen, HelpScreen
@@ -28,9 +31,9 @@ from pithead.console.wishes import Command, answer_line, confirmed_command, plai
 from pithead.delivery.state import ServiceState
 from pithead.widgets.glance import Glance
 from pithead.widgets.line import Line, line
-from pithead.widgets.palette import FULL, choose
+from pithead.widgets.palette import FULL, Palette, choose
 
-FLUSH_SECONDS = 0.1
+PAINT_SECONDS = 0.1
 NOT_TEXT = frozenset(
     {"up", "down", "left", "right", "pageup", "pagedown", "home", "end", "escape", "ctrl+c", "ctrl+q", "ctrl+l"}
 )
@@ -42,16 +45,18 @@ class PitheadApp(App[None]):
 
     ENABLE_COMMAND_PALETTE = True
     COMMAND_PALETTE_BINDING = "f1"  # ours is in the table, behind the gate
-    BINDINGS = []
-    CSS = """
-    Screen { background: $background; }
-    .stale { opacity: 60%; }
-    """
+    BINDINGS: ClassVar[list[BindingType]] = []
+    CSS = ".stale { opacity: 60%; }"
 
     def __init__(
-        self, desk: Desk, hint: Callable[[ServiceState], str] | None = None, is_read_only: bool = False
+        self,
+        desk: Desk,
+        hint: Callable[[ServiceState], str] | None = None,
+        is_read_only: bool = False,
+        palette: Palette | None = None,
+        starts_runners: bool = True,
     ) -> None:
-        self.palette = choose(os.environ)
+        self.palette = palette or choose(os.environ)
         super().__init__(ansi_color=None if self.palette is FULL else True)
         self.register_theme(theme_of(FULL))
         self.theme = self.palette.theme
@@ -60,11 +65,12 @@ class PitheadApp(App[None]):
         self.shown: Glance | None = None
         self._hint = hint
         self._is_read_only = is_read_only
+        self._starts_runners = starts_runners and not is_read_only
         self._feed: Feed | None = None
         self._gate: KeyGate | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._flush_at: asyncio.TimerHandle | None = None
-        self._flushed = 0.0
+        self._paint_at: asyncio.TimerHandle | None = None
+        self._painted_at = 0.0
         self._wants_leave = False
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -75,14 +81,14 @@ class PitheadApp(App[None]):
     async def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
         self._gate = KeyGate(lambda when, act: loop.call_at(when, act), self._say_paste)
-        self._feed = Feed(self.desk, self._changed, self._is_read_only)
+        self._feed = Feed(self.desk, self._changed, self._is_read_only, self._starts_runners)
         self.home.events.is_chosen = self.home.log_pane.is_chosen = False
         self.home.pending.is_chosen = True
         self._start(self._feed.run())
         if not self.is_headless:
             leave_on_signals(self.leave)
             self._start(watch_terminal(self.leave))
-        self._flush()
+        self._paint()
 
     def _start(self, job: object) -> None:
         task = asyncio.ensure_future(job)  # type: ignore[call-overload]
@@ -100,6 +106,13 @@ class PitheadApp(App[None]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def is_settled(self) -> None:
+        """Returns when everything that the journal holds now was read and painted."""
+        while self._feed is None:
+            await asyncio.sleep(0.01)
+        await self._feed.is_settled()
+        self._paint()
+
     def leave(self) -> None:
         self.exit()
 
@@ -107,18 +120,18 @@ class PitheadApp(App[None]):
 
     def _changed(self, is_urgent: bool) -> None:
         """Paints soon: at once for an answer, else not more often than ten times a second."""
-        due = 0.0 if is_urgent else max(0.0, self._flushed + FLUSH_SECONDS - time.monotonic())
-        if self._flush_at is not None:
+        due = 0.0 if is_urgent else max(0.0, self._painted_at + PAINT_SECONDS - time.monotonic())
+        if self._paint_at is not None:
             if not is_urgent:
                 return
-            self._flush_at.cancel()
-        self._flush_at = asyncio.get_running_loop().call_later(due, self._flush)
+            self._paint_at.cancel()
+        self._paint_at = asyncio.get_running_loop().call_later(due, self._paint)
 
-    def _flush(self) -> None:
-        self._flush_at = None
+    def _paint(self) -> None:
+        self._paint_at = None
         if self._feed is None or not self.is_running or not self.home.is_mounted:
             return
-        self._flushed = time.monotonic()
+        self._painted_at = time.monotonic()
         glance = self._feed.glance()
         self.home.show(glance, self._hint(glance.state) if self._hint else "")
         self.home.take_log(self._feed.take_log())
@@ -152,9 +165,9 @@ class PitheadApp(App[None]):
         """Whether the key was dealt with (or will be), and is not for Textual."""
         stroke = gate.note(event.key, event.time, self.shown)
         screen = self.screen
-        if isinstance(screen, Dialog) and screen.is_deaf(stroke, get_time()):
+        if isinstance(screen, Dialog) and screen.is_deaf(stroke):
             return True
-        if isinstance(self.focused, Input) and screen in (self.home, *self._dialogs()):
+        if isinstance(self.focused, Input) and isinstance(screen, HomeScreen | Dialog):
             return self._take_in_field(gate, stroke)
         if not isinstance(screen, HomeScreen | Dialog | DetailScreen):
             return False  # the command palette: Textual's own
@@ -163,9 +176,6 @@ class PitheadApp(App[None]):
         else:
             gate.hold(stroke, self._act_on)
         return True
-
-    def _dialogs(self) -> list[Screen[object]]:
-        return [screen for screen in self.screen_stack if isinstance(screen, Dialog)]
 
     def _take_in_field(self, gate: KeyGate, stroke: Stroke) -> bool:
         """Text goes into the field; only what would end the typing is looked at here."""
@@ -180,6 +190,8 @@ class PitheadApp(App[None]):
 
     def _act_on(self, stroke: Stroke) -> None:
         screen = self.screen
+        if isinstance(screen, Dialog) and screen.is_deaf(stroke):
+            return  # it was let through before the question came up
         if isinstance(screen, Dialog | DetailScreen):
             if stroke.key in ("ctrl+c", "ctrl+q"):
                 self.leave()
@@ -259,7 +271,7 @@ class PitheadApp(App[None]):
                 self._press(confirmed_command(action, confirmed))
 
         self.push_screen(dialog, done)
-        dialog.call_after_refresh(lambda: dialog.opened_at(get_time()))
+        dialog.call_after_refresh(lambda: dialog.painted_at(get_time()))
 
     def _press(self, command: Command) -> None:
         self.say(line((command.words, "accent")))
@@ -276,14 +288,10 @@ class PitheadApp(App[None]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette is drawn from the table too."""
-        for action in ACTIONS:
-            if action.is_now is None or action.is_now(self._latest().state):
-                if action.in_key_line or action.id == "redraw":
-                    yield SystemCommand(
-                        f"{action.word} ({action.label})",
-                        action.help,
-                        lambda chosen=action: self._act_from_palette(chosen),
-                    )
+        for action in offered(self._latest().state):
+            if action.in_key_line or action.id == "redraw":
+                name = f"{action.word} ({action.label})"
+                yield SystemCommand(name, action.help, partial(self._act_from_palette, action))
 
     def _act_from_palette(self, action: Action) -> None:
         self.act(action, Stroke("palette", get_time(), self.shown))

@@ -51,7 +51,13 @@ def commit_lines(commit: Commit, now: float, width: int) -> list[Line]:
         _field("commit", line((commit.sha, "accent"))),
         _field("author", commit.author),
         _field("date", line(when, (f"   {ago(now - commit.committed_at)}", "dim"))),
-        _field("size", line(f"+{commit.added:,} −{commit.deleted:,}", (f" in {commit.files:,} files", "dim"))),
+        _field(
+            "size",
+            line(
+                f"+{commit.added:,} −{commit.deleted:,}",
+                (f" in {commit.files:,} file{'' if commit.files == 1 else 's'}", "dim"),
+            ),
+        ),
         _field("parents", " ".join(parent[:12] for parent in commit.parents) or "none"),
         EMPTY,
         *(_long(commit.body, width) if commit.body.strip() else [line(("no further message", "dim"))]),
@@ -125,7 +131,7 @@ class DetailScreen(ModalScreen[None]):
     """Over the panes, but never over the top line: what this is about stays in sight."""
 
     AUTO_FOCUS = ""
-    CSS = "DetailScreen { background: transparent; overflow: hidden; }"
+    DEFAULT_CSS = "DetailScreen { background: transparent; overflow: hidden; }"
 
     def __init__(self, palette: Palette, title: str) -> None:
         super().__init__()

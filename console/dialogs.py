@@ -68,10 +68,7 @@ class QuestionBox(Pane):
         choices = self.question.choices
         top = max(0, min(self.at - LISTED // 2, len(choices) - LISTED))
         rows = [
-            (line(("› " if i == self.at else "  ", "focus")) + choice.words)
-            .cut(width)
-            .fit(width)
-            .selected(i == self.at)
+            (line(("› " if i == self.at else "  ", "key")) + choice.words).cut(width).fit(width).selected(i == self.at)
             for i, choice in enumerate(choices)
         ][top : top + LISTED]
         more = len(choices) - top - len(rows)
@@ -94,7 +91,7 @@ class Dialog(ModalScreen[Confirmed | None]):
     """Dismissed with what was confirmed, or None."""
 
     AUTO_FOCUS = "#reason"
-    CSS = """
+    DEFAULT_CSS = """
     Dialog { background: transparent; overflow: hidden; }
     Dialog Input { border: none; padding: 0 1; height: 1; background: $surface; }
     """
@@ -139,20 +136,20 @@ class Dialog(ModalScreen[Confirmed | None]):
         news = moved_on(self.question, glance)
         if news != self.box.news:
             self.box.news = news
-            self.refresh(layout=True)
+            self.box.refresh(layout=True)
             self.box.look()
 
     # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def is_deaf(self, stroke: Stroke, now: float) -> bool:
+    def is_deaf(self, stroke: Stroke) -> bool:
         """Whether nobody can have meant this key as an answer: too early, or the opening key still held down."""
         if stroke.key == self._opened.key:
             self._is_opener_held = self._is_opener_held and stroke.is_repeat
             if self._is_opener_held:
                 return True
-        return now - self._open_at < DEAF_SECONDS
+        return stroke.at - self._open_at < DEAF_SECONDS
 
-    def opened_at(self, now: float) -> None:
+    def painted_at(self, now: float) -> None:
         """The clock of the 400 ms starts when the question is on the screen, not when the key was pressed."""
         self._open_at = now
 

@@ -27,6 +27,7 @@ from pithead.delivery.state import ServiceState
 from pithead.widgets.glance import Glance, RunnerWord
 
 KEPT_EVENTS = 200
+FOLLOW_SECONDS = 0.08  # answers to this console's commands are looked for every 10 ms
 WATCH_SECONDS = 2.0
 RETRY_SECONDS = 2.0
 HURRY_SECONDS = 0.01
@@ -50,10 +51,17 @@ class _LeftError(Exception):
 class Feed:
     """`changed(is_urgent)` is called in the event loop whenever a new glance is worth painting."""
 
-    def __init__(self, desk: Desk, changed: Callable[[bool], None], is_read_only: bool = False) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        changed: Callable[[bool], None],
+        is_read_only: bool = False,
+        starts_runners: bool = True,
+    ) -> None:
         self._desk = desk
         self._changed = changed
         self._is_read_only = is_read_only
+        self._starts_runners = starts_runners
         self.state = ServiceState(desk.service)
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._is_folded = False
@@ -95,6 +103,16 @@ class Feed:
             is_read_only=self._is_read_only,
         )
 
+    async def is_settled(self) -> None:
+        """Returns when the journal, the log and the samples were read up to where they are now."""
+        while not self._is_folded or self._runner == "unknown":
+            await asyncio.sleep(0.01)
+        head = await asyncio.to_thread(self._desk.journal.head)
+        while self.state.seq < head:
+            await asyncio.sleep(0.01)
+        await self._tail.read(self.state)
+        await self._samples.read(self.state)
+
     def take_log(self) -> list[LogBatch]:
         return self._tail.take()
 
@@ -115,7 +133,7 @@ class Feed:
                 await self._fold()
             await asyncio.to_thread(self._desk.journal.head)
             self._clear("follow")
-            async with aclosing(self._desk.journal.follow(self.state.seq)) as batches:  # type: ignore[type-var]
+            async with aclosing(self._desk.journal.follow(self.state.seq, FOLLOW_SECONDS)) as batches:  # type: ignore[type-var]
                 async for batch in batches:
                     self._take(batch)
 
@@ -225,7 +243,7 @@ class Feed:
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _look_for_runner(self) -> None:
-        is_wanted = self._is_folded and not self._is_read_only and self._desk.wants_runner(self.state)
+        is_wanted = self._is_folded and self._starts_runners and self._desk.wants_runner(self.state)
         holder, has_started = await asyncio.to_thread(self._runner_now, is_wanted)
         word: RunnerWord = "alive" if holder else "none"
         before, self._runner = self._runner, word

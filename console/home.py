@@ -61,7 +61,7 @@ class SmallNotice(Pane):
 
 class HomeScreen(Screen[None]):
     AUTO_FOCUS = ""
-    CSS = """
+    DEFAULT_CSS = """
     HomeScreen { overflow: hidden; }
     HomeScreen Input { border: none; padding: 0 1; height: 1; background: $surface; }
     """
@@ -85,7 +85,7 @@ class HomeScreen(Screen[None]):
         self.field.cursor_blink = False
         self.glance: Glance | None = None
         self.chosen: PaneName = "pending"
-        self._lower: PaneName = "events"
+        self._lower: PaneName | None = None
         self._chosen_commit: str | None = None
         self._has_chosen = False
         self._needle = ""
@@ -120,6 +120,7 @@ class HomeScreen(Screen[None]):
         boxed = "log" in regions and "events" in regions
         for pane in (self.stages, self.canary, self.pending, self.log_pane, self.events):
             pane.is_boxed = boxed
+        self._regions = regions
         return regions
 
     def _situation(self, size: Size) -> Situation:
@@ -134,7 +135,8 @@ class HomeScreen(Screen[None]):
             wants["pending"] = len(self.pending.view.commits) + (1 if self.pending.view.note else 0)
         return Situation(
             chosen=self.chosen,
-            lower=self._lower,
+            lower=self._lower
+            or ("log" if glance and glance.release and glance.release.phase == "preparing" else "events"),
             wants=wants,
             is_in_flight=glance is not None and glance.state.in_flight is not None,
             has_hint=self._has_hint,
@@ -142,15 +144,9 @@ class HomeScreen(Screen[None]):
         )
 
     def _rearrange(self) -> None:
-        """Lays out again only when something would stand elsewhere."""
-        regions = self._arrange(self.size)
-        if regions != self._regions:
-            self._regions = regions
-            self.refresh(layout=True)
-
-    def on_resize(self, _event: events.Resize) -> None:
-        self._regions = {}
-        self._rearrange()
+        """Lays out again only when something would stand elsewhere than the last layout put it."""
+        if arrange(self.size.width, self.size.height, self._situation(self.size)) != self._regions:
+            self.top.refresh(layout=True)  # a screen's own refresh keeps the arrangement that it has (Textual 8.2)
 
     # ── what ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -163,7 +159,7 @@ class HomeScreen(Screen[None]):
         self.top.show(glance)
         self.stages.show(glance)
         self.canary.show(glance)
-        self.events.show(glance.events)
+        self.events.show(glance.events, glance.now)
         self.why.show(glance)
         self.hint.show(hint)
         self._show_keys()

@@ -20,7 +20,7 @@ class Placed(Layout):
     def arrange(self, parent: Widget, children: list[Widget], size: Size, greedy: bool = True) -> ArrangeResult:
         regions = self._regions(size)
         return [
-            WidgetPlacement(regions[child.id], NULL_OFFSET, NULL_SPACING, child, order)
+            WidgetPlacement(regions[name], NULL_OFFSET, NULL_SPACING, child, order)
             for order, child in enumerate(children)
-            if child.id in regions
+            if (name := child.id) is not None and name in regions
         ]

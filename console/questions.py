@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pithead.delivery.state import Release
 from pithead.widgets.amounts import ago
 from pithead.widgets.glance import Glance
-from pithead.widgets.line import Line, line
+from pithead.widgets.line import Ink, Line, line
 from pithead.widgets.words import short
 
 
@@ -41,7 +41,7 @@ def target(glance: Glance) -> Line:
     """Which service, where: never to be mistaken."""
     named = line((glance.state.service, "strong"))
     if glance.environment:
-        ink = "production" if glance.is_production else "staging"
+        ink: Ink = "production" if glance.is_production else "staging"
         named += line(" in ", (f" {glance.environment.upper() if glance.is_production else glance.environment} ", ink))
     return named + line(f" on {glance.target_name}") if glance.target_name else named
 
@@ -64,7 +64,8 @@ def ask_promote_fully(glance: Glance) -> Question:
         target(glance),
         (
             f"{_named(release)} has {weight} % of the traffic.",
-            f"All of the traffic goes to it now; the canary's steps above {weight} % and what is left of their comparison are skipped.",
+            f"All of the traffic goes to it now; the canary's steps above {weight} % are skipped, "
+            "with what is left of the comparison.",
         ),
         "promote fully",
         release=number,
@@ -107,7 +108,8 @@ def ask_roll_back(glance: Glance) -> Question:
         target(glance),
         (
             is_live,
-            "All of the traffic goes to the chosen one at once, and the service is locked so that nothing ships the bad commit again.",
+            "All of the traffic goes to the chosen one at once, and the service is locked, "
+            "so that nothing ships the bad commit again.",
         ),
         "roll back",
         seq=glance.state.seq,

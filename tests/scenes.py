@@ -129,10 +129,15 @@ class Scene:
         self.happen(e.ArtifactBuilt(artifact(commit)), release=number)
         for stage, seconds in (("unit", 71.0), ("functional", 38.0), ("canary", 900.0)):
             self.passed(number, stage, seconds)
-        self.happen(e.StageEntered("rollout", 1), e.StepEntered(4, 100, 300.0), e.TrafficShifted(4, 100), release=number)
+        self.happen(
+            e.StageEntered("rollout", 1), e.StepEntered(4, 100, 300.0), e.TrafficShifted(4, 100), release=number
+        )
         self.wait(300)
         self.happen(
-            e.StageEnded("rollout", 1, "passed"), e.WentLive(artifact(commit)), e.ReleaseEnded("promoted"), release=number
+            e.StageEnded("rollout", 1, "passed"),
+            e.WentLive(artifact(commit)),
+            e.ReleaseEnded("promoted"),
+            release=number,
         )
 
     def brought_back(self, number: int, subject: str, by: str, reason: str) -> None:
@@ -168,9 +173,23 @@ class Scene:
         made: list[Commit] = []
         for i, (subject, author, ago, added, deleted) in enumerate(subjects):
             parent = sha(subjects[i + 1][0]) if i + 1 < len(subjects) else base
-            body = "Seen in production as a cent too much.\n\nThe totals are rounded where they are shown." if not i else ""
+            body = (
+                "Seen in production as a cent too much.\n\nThe totals are rounded where they are shown."
+                if not i
+                else ""
+            )
             made.append(
-                Commit(sha(subject), (parent,), author, time.time() - ago, subject, body, added, deleted, max(1, added // 20))
+                Commit(
+                    sha(subject),
+                    (parent,),
+                    author,
+                    time.time() - ago,
+                    subject,
+                    body,
+                    added,
+                    deleted,
+                    max(1, added // 20),
+                )
             )
         self.commits = tuple(made)
         self.happen(e.PendingObserved(base, made[0].sha if made else base, self.commits, len(made), note=note))
@@ -237,7 +256,9 @@ class Scene:
         self.started(142, SUBJECTS[1][0], "ana", tuple(c.sha for c in self.commits[1:]))
         self.passed(142, "build", 40.0)
         self.happen(e.StageEntered("unit", 1, 72.0), release=142)
-        self.print(142, "unit", "collected 214 items", *(f"tests/test_cart.py::test_total_{i} PASSED" for i in range(140)))
+        self.print(
+            142, "unit", "collected 214 items", *(f"tests/test_cart.py::test_total_{i} PASSED" for i in range(140))
+        )
 
     def in_canary(self, is_bad: bool = False) -> None:
         """Release 142 has 25 % of the traffic, 130 s into its 300."""
@@ -282,7 +303,9 @@ class Scene:
         reason = "unit: exit status 1 after 31s."
         self.until(30)
         self.happen(e.StageEnded("unit", 1, "failed", "exit status 1"), release=142)
-        self.happen(e.ReturnBegan("failed", reason), e.TrafficReturned(0.0), e.ReleaseEnded("failed", reason), release=142)
+        self.happen(
+            e.ReturnBegan("failed", reason), e.TrafficReturned(0.0), e.ReleaseEnded("failed", reason), release=142
+        )
 
     def errored(self) -> None:
         """A tool broke under release 142: it waits for somebody."""

@@ -50,6 +50,13 @@ def time_of_day(at: float, has_seconds: bool = True) -> str:
     return time.strftime("%H:%M:%S" if has_seconds else "%H:%M", time.localtime(at))
 
 
+def stamp(at: float, now: float) -> str:
+    """When, in eight cells: the time if it was today, else the day."""
+    then, today = time.localtime(at), time.localtime(now)
+    is_today = (then.tm_year, then.tm_yday) == (today.tm_year, today.tm_yday)
+    return time.strftime("%H:%M:%S" if is_today else "%b %d  ", then)
+
+
 def count(number: float) -> str:
     """A count in at most five characters: `843`, `12k`, `3.4M`."""
     if number < 1_000:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pithead.delivery.events import VerdictWord
 from pithead.delivery.logbook import SampleRow
 from pithead.delivery.ports import Instance
 from pithead.delivery.state import Release
@@ -22,6 +23,8 @@ INSTANCE_MARKS: dict[str, tuple[str, Ink]] = {
     "failing": ("✘", "harm"),
     "stopping": ("◌", "dim"),
 }
+SEVERITY: dict[VerdictWord, int] = {"fail": 0, "no_data": 1, "inconclusive": 2, "pass": 3}
+SAID = max(len(said) for _, said, _ in VERDICTS.values())
 DETAILED = 68
 """Columns from which on a metric gets both of its curves and a sentence of its own."""
 
@@ -42,25 +45,29 @@ def _weight(glance: Glance) -> Line:
 
 
 def panel(glance: Glance, width: int, height: int) -> list[Line]:
-    """In at most `height` lines: the sentences leave first, then the instances; the metrics stay."""
+    """In at most `height` lines: every metric, then the sentences of what does not pass, then the instances."""
     release = glance.state.in_flight
     if release is None:
         return []
     names = list(dict.fromkeys((*release.verdicts, *glance.samples)))
+    if not names:
+        lines = [line((_without_metrics(release), "dim"))]
+        return [*lines, *instances(glance, width, max(1, height - 1))][:height]
     metrics = [_metric(name, release, glance.samples.get(name, ()), width) for name in names]
-    if not metrics:
-        metrics = [[line((_without_metrics(release), "dim"))]]
-    people = instances(glance, width, max(2, height - sum(len(m) for m in metrics) - 1))
-    head = [_table_head(width)] if names and height > len(names) + 1 else []
-    full = [*head, *(item for metric in metrics for item in metric)]
-    if len(full) + len(people) <= height:
-        return [*full, *people]
-    brief = [*head, *(metric[0] for metric in metrics)]
-    if len(full) < height:
-        return [*full, *people[: height - len(full)]]
-    if len(brief) + 1 <= height:
-        return [*brief, *people[:1]]
-    return brief[:height]
+    head = [_table_head(width)] if height > len(names) + 1 else []
+    room = height - len(head) - len(metrics) - 1
+    spoken: set[int] = set()
+    for i in sorted(range(len(names)), key=lambda i: SEVERITY[_word(release, names[i])]):
+        if len(metrics[i]) - 1 <= room:
+            spoken.add(i)
+            room -= len(metrics[i]) - 1
+    table = [item for i, metric in enumerate(metrics) for item in (metric if i in spoken else metric[:1])]
+    return [*head, *table, *instances(glance, width, room + 1)][:height]
+
+
+def _word(release: Release, metric: str) -> VerdictWord:
+    verdict = release.verdicts.get(metric)
+    return verdict.word if verdict else "no_data"
 
 
 def _without_metrics(release: Release) -> str:
@@ -88,12 +95,11 @@ def _columns(width: int) -> tuple[int, int, int, int]:
 
 
 def _metric(name: str, release: Release, rows: Sequence[SampleRow], width: int) -> list[Line]:
-    verdict = release.verdicts.get(name)
+    verdict, word = release.verdicts.get(name), _word(release, name)
     latest: Mapping[str, Any] = rows[-1].data if rows else {}
     effect = _mapping(latest.get("effect"))
     unit = str(effect.get("unit", "ratio"))
     canary, baseline = _number(effect.get("canary")), _number(effect.get("baseline"))
-    word = verdict.word if verdict else "no_data"
     mark, said, ink = VERDICTS[word]
     names, value, ratio, curve = _columns(width)
     drawn = (
@@ -102,8 +108,10 @@ def _metric(name: str, release: Release, rows: Sequence[SampleRow], width: int) 
         + cell(measured(canary, unit), value, "canary", is_right=True)
         + cell(measured(baseline, unit), value, "baseline", is_right=True)
         + cell(against(canary, baseline), ratio, "harm" if word == "fail" else "dim", is_right=True)
-        + line(" ", (said, ink), " ")
-        + _curves(rows, curve, width - 2 - names - 2 * value - ratio - len(said) - 2)
+        + line(" ")
+        + cell(said, SAID, ink)
+        + line(" ")
+        + _curves(rows, curve, width - names - 2 * value - ratio - SAID - 4)
     )
     sentence = str(latest.get("sentence") or (verdict.sentence if verdict else ""))
     return [drawn.cut(width), *(line("  ") + item for item in wrap(sentence, width - 2, "dim", 2))]
@@ -162,8 +170,10 @@ def instances(glance: Glance, width: int, limit: int) -> list[Line]:
     )
     restarts = sum(i.restarts for i in canary)
     if restarts:
-        summary += line((f" · {restarts} restart{'' if restarts == 1 else 's'} of the canary", "harm"))
+        summary += line((f" · {restarts} restart{'' if restarts == 1 else 's'}", "harm"))
     lines = [summary.cut(width)]
+    if limit <= 2 and all(i.state == "ready" for i in canary):
+        return lines
     for i, instance in enumerate(canary):
         if len(lines) == limit - 1 and len(canary) - i > 1:
             return [*lines, line((f"  … {len(canary) - i} more", "faint"))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pithead.delivery.events import Event
-from pithead.widgets.amounts import time_of_day
+from pithead.widgets.amounts import stamp
 from pithead.widgets.line import EMPTY, Ink, Line, cell, line
 from pithead.widgets.palette import Palette
 from pithead.widgets.pane import Pane
@@ -14,11 +14,11 @@ from pithead.widgets.words import style, words
 MARKS: dict[Ink, str] = {"harm": "✘", "broken": "!", "wait": "‖", "good": "✔", "accent": "›"}
 
 
-def event_line(event: Event, width: int) -> Line:
+def event_line(event: Event, width: int, now: float) -> Line:
     ink = style(event)
     actor = 9 if width >= 60 else 7
     return (
-        line((time_of_day(event.at), "faint"), " ")
+        line((stamp(event.at, now), "faint"), " ")
         + cell(event.actor.split("@")[0], actor, "dim")
         + line(" ", (MARKS.get(ink, "·"), ink), " ", (words(event), "plain" if ink == "good" else ink))
     ).cut(width)
@@ -30,11 +30,12 @@ class EventsPane(Pane):
     def __init__(self, palette: Palette) -> None:
         super().__init__(palette, "events")
         self._events: tuple[Event, ...] = ()
+        self._now = 0.0
         self.needle = ""
         self.chosen: int | None = None
 
-    def show(self, events: Sequence[Event]) -> None:
-        self._events = tuple(events)
+    def show(self, events: Sequence[Event], now: float) -> None:
+        self._events, self._now = tuple(events), now
         self.look()
 
     @property
@@ -76,6 +77,6 @@ class EventsPane(Pane):
             return [line(("no event matches the filter" if self._events else "nothing has happened yet", "dim"))]
         top = self._top(height)
         return [
-            event_line(item, width).selected(item.seq == self.chosen and self.is_chosen)
+            event_line(item, width, self._now).selected(item.seq == self.chosen and self.is_chosen)
             for item in self.shown[top : top + height]
         ]

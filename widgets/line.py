@@ -104,11 +104,11 @@ def line(*parts: str | Part | Line) -> Line:
     for part in parts:
         if isinstance(part, Line):
             made.extend(part.parts)
-            continue
-        text, ink = (part, "plain") if isinstance(part, str) else part
-        if text:
-            made.append((one_line(text), ink))
-    return Line(tuple(made))
+        elif isinstance(part, str):
+            made.append((one_line(part), "plain"))
+        else:
+            made.append((one_line(part[0]), part[1]))
+    return Line(tuple(part for part in made if part[0]))
 
 
 EMPTY = Line()
@@ -140,7 +140,8 @@ def cell(text: str, width: int, ink: Ink = "plain", is_right: bool = False) -> L
 
 def wrap(text: str, width: int, ink: Ink = "plain", limit: int = 3) -> list[Line]:
     """The text in at most `limit` lines of `width` cells, broken between words where it can be."""
-    rest, lines = " ".join(one_line(text).split()), []
+    rest = " ".join(one_line(text).split())
+    lines: list[Line] = []
     while rest and width > 0:
         if cell_len(rest) <= width or len(lines) == limit - 1:
             lines.append(line((rest, ink)).cut(width))

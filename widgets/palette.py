@@ -21,8 +21,8 @@ class Palette:
     ground: Style
 
 
-def _style(color: str | None = None, ground: str | None = None, **attributes: bool) -> Style:
-    return Style(color=color, bgcolor=ground, **attributes)
+def _style(color: str | None = None, ground: str | None = None, bold: bool | None = None) -> Style:
+    return Style(color=color, bgcolor=ground, bold=bold)
 
 
 GROUND = "#11161c"

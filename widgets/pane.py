@@ -15,21 +15,26 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from pithead.widgets.line import EMPTY, Line, line
+from pithead.widgets.line import EMPTY, Ink, Line, line
 from pithead.widgets.palette import Palette
+
+FRAMES: frozenset[Ink] = frozenset({"rule", "focus"})
+"""Inks of the frame around a chosen row: it is not chosen itself."""
 
 
 def strip_of(drawn: Line, palette: Palette, width: int) -> Strip:
-    ground = palette.ground + palette.selected if drawn.is_selected else palette.ground
-    segments = [Segment(text, ground + _ink(palette, ink, drawn)) for text, ink in drawn.fit(width).parts]
-    return Strip(segments, width)
+    return Strip(
+        [Segment(text, _style(palette, ink, drawn.is_selected)) for text, ink in drawn.fit(width).parts], width
+    )
 
 
-def _ink(palette: Palette, ink: str, drawn: Line) -> Style:
-    style = palette.inks[ink]  # type: ignore[index]
-    if drawn.is_selected and style.bgcolor is None and palette.selected.reverse:
-        return Style(bold=style.bold)  # colours turned round would be grounds of every colour
-    return style
+def _style(palette: Palette, ink: Ink, is_selected: bool) -> Style:
+    style = palette.inks[ink]
+    if not is_selected or ink in FRAMES:
+        return palette.ground + style
+    if palette.selected.reverse and style.bgcolor is None:
+        return palette.ground + palette.selected + Style(bold=style.bold)  # else grounds of every colour
+    return palette.ground + palette.selected + style
 
 
 def boxed(
@@ -37,10 +42,10 @@ def boxed(
 ) -> list[Line]:
     """The lines in a frame; a heavy one when the keys go there."""
     corner = "┏┓┗┛━┃" if is_focused else "╭╮╰╯─│"
-    ink = "focus" if is_focused else "rule"
+    ink: Ink = "focus" if is_focused else "rule"
     inner = width - 2
     side = line((corner[5], ink))
-    body = [side + item.fit(inner) + side for item in lines[: height - 2]]
+    body = [(side + item.fit(inner) + side).selected(item.is_selected) for item in lines[: height - 2]]
     body += [side + EMPTY.fit(inner) + side] * (height - 2 - len(body))
     top = line((corner[0], ink)) + _rule(title, note, inner, corner[4], is_focused) + line((corner[1], ink))
     bottom = line((corner[2] + corner[4] * inner + corner[3], ink))
@@ -56,7 +61,7 @@ def ruled(
 
 
 def _rule(title: Line, note: Line, width: int, dash: str, is_focused: bool) -> Line:
-    ink = "focus" if is_focused else "rule"
+    ink: Ink = "focus" if is_focused else "rule"
     left = line((dash, ink), " ") + title.cut(max(0, width - 4)) + line(" ")
     right = line(" ") + note + line(" ", (dash, ink)) if note else EMPTY
     if left.width + right.width > width:

@@ -85,28 +85,29 @@ def _row(commit: Commit, view: PendingView, width: int, now: float) -> Line:
     base: Ink = "plain" if commit.sha in view.included or not view.included else "faint"
     if commit.sha in view.in_flight:
         base = "dim"
-    author, size, gap = (10, 12, "  ") if width >= 66 else (7, 11, " ")
-    if width < 46:
-        author = 0
-    left = line(
-        ("›" if is_chosen else " ", "focus"),
-        (mark, ink),
-        " ",
-        (short(commit.sha), "accent" if base == "plain" else base),
-        " ",
-    )
-    label = line((tag, ink), " ") if tag else EMPTY
-    right = cell(_author(commit), author, "dim") + line(gap) if author else EMPTY
-    right += cell(age(now - commit.committed_at), 3, base, is_right=True) + line(gap) + _size(commit, size, base)
-    subject = width - left.width - label.width - right.width - 1
-    return (left + label + cell(commit.subject, max(4, subject), base) + line(" ") + right).selected(is_chosen)
+    sha: Ink = "accent" if base == "plain" else base
+    left = line(("›" if is_chosen else " ", "key"), (mark, ink), " ", (short(commit.sha), sha), " ")
+    right = _columns(commit, width, now, base)
+    if commit.sha in view.held:
+        right = cell(view.held[commit.sha], right.width, "wait", is_right=True)
+    elif tag:
+        left += line((tag, ink), " ")
+    room = width - left.width - right.width - 1
+    return (left + cell(commit.subject, max(4, room), base) + line(" ") + right).selected(is_chosen)
+
+
+def _columns(commit: Commit, width: int, now: float, base: Ink) -> Line:
+    """Author, age and size, as wide as the list leaves room for."""
+    author, size, gap = (12, 13, "  ") if width >= 66 else (8, 11, " ")
+    old = cell(age(now - commit.committed_at), 3, base, is_right=True)
+    return cell(_author(commit), author, "dim") + line(gap) + old + line(gap) + _size(commit, size, base)
 
 
 def _mark(commit: Commit, view: PendingView) -> tuple[str, str, Ink]:
     if commit.sha in view.in_flight:
         return "●", f"in {view.release}" if commit.sha == view.in_flight_head else "", "canary"
     if commit.sha in view.held:
-        return "‖", view.held[commit.sha], "wait"
+        return "‖", "", "wait"
     if commit.sha == view.next_up:
         return "▸", "next", "good"
     return " ", "", "plain"

@@ -3,11 +3,12 @@ When nothing is in flight: how the last ones ended."""
 
 from __future__ import annotations
 
-from pithead.delivery.state import Release, StageRun
+from pithead.delivery.events import PauseReason
+from pithead.delivery.state import Pause, Release, StageRun
 from pithead.widgets.amounts import age, ago, clock, span, time_of_day
 from pithead.widgets.forecast import hold_left, seconds_left
 from pithead.widgets.glance import Glance
-from pithead.widgets.line import EMPTY, Ink, Line, cell, join, line, sides, wrap
+from pithead.widgets.line import EMPTY, Ink, Line, cell, line, sides, wrap
 from pithead.widgets.palette import Palette
 from pithead.widgets.pane import Pane
 from pithead.widgets.words import OUTCOMES, STAGE_MARKS, outcome_words, short
@@ -18,7 +19,9 @@ STAGE_WORDS = {"failed": "failed", "errored": "errored", "skipped": "skipped", "
 def heading(glance: Glance) -> tuple[Line, Line]:
     release = glance.release
     if release is None:
-        return line(("Nothing in flight", "strong")), EMPTY
+        return line(
+            ("Nothing in flight", "strong"), (" · the last releases" if glance.state.ended else "", "dim")
+        ), EMPTY
     title = line((f"Release {release.number}", "strong"), " ", (short(release.commit), "accent"))
     if release.kind == "rollback":
         title += line((f" back to release {release.to}" if release.to else " roll-back", "wait"))
@@ -59,19 +62,26 @@ def _queued(release: Release) -> Line:
 
 
 def stages(release: Release, now: float, width: int) -> list[Line]:
-    """The stages side by side, on a second line when they do not fit on one."""
+    """The stages side by side, on two lines if need be; with more of them the expected times give way, then the others."""
     lines: list[Line] = []
-    present = EMPTY
-    for run in release.stages:
-        piece = _stage(run, now)
-        if present and present.width + 2 + piece.width > width:
-            lines.append(present)
-            present = EMPTY
-        present = present + line("  ") + piece if present else piece
-    return [*lines, present] if present else lines
+    for detail in (2, 1, 0):
+        lines = _flowed([_stage(run, now, detail) for run in release.stages], width)
+        if len(lines) <= 2:
+            break
+    return lines
 
 
-def _stage(run: StageRun, now: float) -> Line:
+def _flowed(pieces: list[Line], width: int) -> list[Line]:
+    lines: list[Line] = []
+    for piece in pieces:
+        if lines and lines[-1].width + 2 + piece.width <= width:
+            lines[-1] += line("  ") + piece
+        else:
+            lines.append(piece)
+    return lines
+
+
+def _stage(run: StageRun, now: float, detail: int) -> Line:
     mark, ink = STAGE_MARKS[run.state]
     name: Ink = "strong" if run.state == "running" else "faint" if run.state == "pending" else "plain"
     drawn = line((f"{mark} ", ink), (run.name, name))
@@ -80,11 +90,10 @@ def _stage(run: StageRun, now: float) -> Line:
     if run.state in STAGE_WORDS:
         drawn += line((f" {STAGE_WORDS[run.state]}", ink))
     if run.entered_at is None:
-        usual = f" ~{span(run.expected_seconds)}" if run.expected_seconds else ""
-        return drawn + line((usual, "faint"))
+        return drawn + line((f" ~{span(run.expected_seconds)}" if run.expected_seconds and detail > 1 else "", "faint"))
     if run.state != "running":
-        return drawn + line((f" {span((run.ended_at or now) - run.entered_at)}", "dim"))
-    usual = f" of ~{clock(run.expected_seconds)}" if run.expected_seconds else ""
+        return drawn + line((f" {span((run.ended_at or now) - run.entered_at)}" if detail else "", "dim"))
+    usual = f" of ~{clock(run.expected_seconds)}" if run.expected_seconds and detail else ""
     return drawn + line(f" {clock(now - run.entered_at)}", (usual, "dim"))
 
 
@@ -131,20 +140,7 @@ def situation(release: Release, now: float, width: int) -> Line:
     end = seconds_left(release, now)
     right = line(("expected end ", "dim"), time_of_day(now + end, has_seconds=False)) if end is not None else EMPTY
     if release.paused is not None:
-        pause = release.paused
-        words = {
-            "operator": "paused",
-            "failed": "paused: it failed",
-            "error": "paused: a tool broke",
-            "undecided": "paused: undecided",
-        }
-        ink: Ink = {"failed": "harm", "error": "broken"}.get(pause.reason, "wait")  # type: ignore[assignment]
-        since = f" by {pause.by.split('@')[0]} {ago(now - pause.since)}"
-        return line(
-            (f"‖ {words[pause.reason]}", ink),
-            (since, "dim"),
-            *([" ", _held(release, now)] if release.shifted_at else []),
-        )
+        return _paused(release, release.paused, now)
     if release.step < 0:
         return sides(
             line((f"{len(release.commits)} commit{'' if len(release.commits) == 1 else 's'} go with it", "dim")),
@@ -155,6 +151,20 @@ def situation(release: Release, now: float, width: int) -> Line:
         return sides(line((f"moving to {release.weight} % …", "canary")), right, width)
     word = "baking" if release.step >= len(release.steps) else "holding"
     return sides(line(f"{word} ") + _held(release, now), right, width)
+
+
+PAUSES: dict[PauseReason, tuple[str, Ink]] = {
+    "operator": ("paused", "wait"),
+    "undecided": ("paused, undecided", "wait"),
+    "failed": ("paused, it failed", "harm"),
+    "error": ("paused, a tool broke", "broken"),
+}
+
+
+def _paused(release: Release, pause: Pause, now: float) -> Line:
+    words, ink = PAUSES[pause.reason]
+    drawn = line((f"‖ {words}", ink), (f" · by {pause.by.split('@')[0]} {ago(now - pause.since)}", "dim"))
+    return drawn + line((" · ", "dim"), _held(release, now)) if release.shifted_at is not None else drawn
 
 
 def _held(release: Release, now: float) -> Line:
@@ -170,7 +180,7 @@ def history(glance: Glance, width: int, height: int) -> list[Line]:
     """How the last releases ended, newest first."""
     ended = glance.state.ended[: max(1, height)]
     if not ended:
-        return [line(("no release has run yet: ", "dim"), ("s", "key"), (" starts the first", "dim"))]
+        return [line(("no release has run yet", "dim"))]
     return [_ended(release, glance, width) for release in ended]
 
 
@@ -181,13 +191,13 @@ def _ended(release: Release, glance: Glance, width: int) -> Line:
     left = (
         line((f"{mark} ", ink)) + cell(str(release.number), 4, "strong") + line((short(release.commit), "accent"), " ")
     )
-    left += line((outcome_words(release), ink), *([" ", ("live", "good")] if is_live else []), " ")
+    left += line((outcome_words(release), ink), (" live" if is_live else "", "good"), " ")
     right = line((f" {release.started_by.split('@')[0][:8]}", "dim")) + cell(
         age(glance.now - (release.ended_at or glance.now)), 4, "dim", is_right=True
     )
     room = width - left.width - right.width
     subject = cell(release.subject, room, "dim") if room >= 8 else EMPTY.fit(max(0, room))
-    return join([left + subject + right], EMPTY).cut(width)
+    return (left + subject + right).cut(width)
 
 
 class StageStrip(Pane):

@@ -5,41 +5,42 @@ from __future__ import annotations
 
 from pithead.widgets.amounts import age
 from pithead.widgets.glance import Glance
-from pithead.widgets.line import EMPTY, Ink, Line, join, line, sides
+from pithead.widgets.line import Ink, Line, join, line, sides
 from pithead.widgets.palette import Palette
 from pithead.widgets.pane import Pane
 from pithead.widgets.words import HEALTHS, short
 
 BETWEEN = line((" ▏", "rule"))
+TIGHT = line(" ")
+
+
+SHORTER = ("subject", "host", "locker", "long words", "age", "live", "separate")
+"""What gives way, in this order, when the line is too narrow for all of it."""
 
 
 def top_line(glance: Glance, width: int) -> Line:
-    """One line of `width` cells. What is said at length gives way first; nothing of what is said is left out."""
-    for detail in range(4, -1, -1):
-        drawn = _at_detail(glance, width, detail)
-        if drawn is not None:
-            return drawn
-    left = join(_left(glance, 0), BETWEEN)
-    return sides(line(" ") + left, join(_right(glance, 0), BETWEEN) + line(" "), width)
+    """One line of `width` cells. What is said at length gives way first; no fact is left out."""
+    for kept in range(len(SHORTER), -1, -1):
+        said = frozenset(SHORTER[-kept:] if kept else ())
+        left = line(" ") + join(_left(glance, said), BETWEEN if "separate" in said else TIGHT)
+        right = join(_right(glance, said), BETWEEN if "separate" in said else TIGHT) + line(" ")
+        if left.width + right.width + 2 <= width:
+            break
+    return sides(left, right, width)
 
 
-def _at_detail(glance: Glance, width: int, detail: int) -> Line | None:
-    left = line(" ") + join(_left(glance, detail), BETWEEN)
-    right = join(_right(glance, detail), BETWEEN) + line(" ")
-    return sides(left, right, width) if left.width + right.width < width else None
-
-
-def _left(glance: Glance, detail: int) -> list[Line]:
+def _left(glance: Glance, said: frozenset[str]) -> list[Line]:
+    service = glance.state.service
     return [
-        line((glance.state.service if detail else glance.state.service[:12], "strong")),
-        _environment(glance, detail),
-        _live(glance, detail),
-        _health(glance),
+        line((service if "live" in said else service[:16], "strong")),
+        _environment(glance, said),
+        _live(glance, said),
+        _health(glance, said),
     ]
 
 
-def _environment(glance: Glance, detail: int) -> Line:
-    target = glance.target_name if detail > 1 else glance.target_name[:10]
+def _environment(glance: Glance, said: frozenset[str]) -> Line:
+    target = glance.target_name if "long words" in said else glance.target_name[:10]
     name = glance.environment.strip()
     if not name:
         return line((target, "accent"))
@@ -47,33 +48,33 @@ def _environment(glance: Glance, detail: int) -> Line:
     return line(word, " ", (target, "accent")) if target else line(word)
 
 
-def _live(glance: Glance, detail: int) -> Line:
+def _live(glance: Glance, said: frozenset[str]) -> Line:
     live = glance.state.live
     if live is None:
         return line(("nothing live", "wait"))
-    commit = line(("live ", "dim"), short(live.artifact.commit)) if detail else line(short(live.artifact.commit))
-    old = line(f" {age(glance.now - live.since)}") if detail else EMPTY
-    subject = live.subject if len(live.subject) <= 32 else live.subject[:31] + "…"
-    return commit + (line((f" {subject}", "dim")) if detail > 3 else EMPTY) + old
+    commit = line(("live " if "live" in said else "", "dim"), short(live.artifact.commit))
+    if "subject" in said:
+        commit += line((f" {live.subject if len(live.subject) <= 32 else live.subject[:31] + '…'}", "dim"))
+    return commit + line(f" {age(glance.now - live.since)}" if "age" in said else "")
 
 
-def _health(glance: Glance) -> Line:
+def _health(glance: Glance, said: frozenset[str]) -> Line:
     mark, word, ink = HEALTHS[glance.state.health]
-    return line((f"{mark} {word}", ink))
+    return line((f"{mark} {word if 'long words' in said else word.removeprefix('health ')}", ink))
 
 
-def _right(glance: Glance, detail: int) -> list[Line]:
-    operator = glance.operator if detail > 2 else glance.operator.split("@")[0][:8]
-    parts = [_runner(glance, detail), line((operator, "dim"))]
+def _right(glance: Glance, said: frozenset[str]) -> list[Line]:
+    operator = glance.operator if "host" in said else glance.operator.split("@")[0][:10]
+    parts = [_runner(glance, said), line((operator, "dim"))]
     if glance.is_read_only:
         parts.append(line(("read-only", "wait")))
     lock = glance.state.lock
     if lock is None:
         return [*parts, line(("open", "dim"))]
-    return [*parts, line((f"LOCKED by {lock.by[:20]}" if detail > 1 else "LOCKED", "wait"))]
+    return [*parts, line((f"LOCKED by {lock.by.split('@')[0][:20]}" if "locker" in said else "LOCKED", "wait"))]
 
 
-def _runner(glance: Glance, detail: int) -> Line:
+def _runner(glance: Glance, said: frozenset[str]) -> Line:
     if glance.runner == "alive":
         return line(("runner ", "dim"), ("✔", "good"))
     is_wanted = bool(glance.state.in_flight or glance.state.queued or glance.state.unanswered)
@@ -81,7 +82,7 @@ def _runner(glance: Glance, detail: int) -> Line:
         return line(("runner …", "dim"))
     if is_wanted:
         return line(("no runner", "harm"))
-    return line(("runner rests" if detail > 1 else "runner –", "dim"))
+    return line(("runner rests" if "long words" in said else "runner –", "dim"))
 
 
 class TopLine(Pane):

@@ -135,14 +135,14 @@ def _on_the_ladder(release: Release, now: float) -> Line:
         )
     bad = [v for v in release.verdicts.values() if v.word == "fail"]
     if bad:
-        return line((f"✘ {bad[0].metric} fails: ", "harm"), bad[0].sentence)
+        return line((f"✘ {bad[0].metric}: fail, ", "harm"), bad[0].sentence)
     open_ones = [v for v in release.verdicts.values() if v.word in ("inconclusive", "no_data")]
     promote = line((" · ", "dim"), ("p", "key"), " promotes now, ", ("a", "key"), " aborts")
     if left > 0:
         also = f", and for {open_ones[0].metric}: {open_ones[0].sentence}" if open_ones else ""
         return line(("holds", "dim"), f" for {clock(left)} more{also}") + promote
     if open_ones:
-        return line(("undecided: ", "wait"), f"{open_ones[0].metric}: {open_ones[0].sentence}") + promote
+        return line((f"{open_ones[0].metric}: undecided, ", "wait"), open_ones[0].sentence) + promote
     return line(("goes on by itself", "good"), ": every verdict passes")
 
 
@@ -192,7 +192,8 @@ class WhyLine(Pane):
         if self._glance is None:
             return []
         room = width - 2
-        waits = [line(" ") + item for item in wrap_line(why(self._glance), room, max(1, height - 1))]
+        rows = max(1, height - 1) if self._answer or self._glance.note else height
+        waits = [line(" ") + item for item in wrap_line(why(self._glance), room, rows)]
         return [*waits, *self._answers(room, height - len(waits))]
 
     def _answers(self, room: int, rows: int) -> list[Line]:

@@ -178,8 +178,7 @@ def _of_stage(payload: Payload, release: str) -> str:
         case e.TrafficShifted(_, weight):
             return f"{weight} % of the traffic reaches {release}"
         case e.VerdictReached(metric, verdict, sentence):
-            said = {"pass": "passes", "fail": "fails", "inconclusive": "is undecided", "no_data": "has no data"}
-            return f"{metric} {said[verdict]}: {sentence}"
+            return f"{metric}: {VERDICTS[verdict][1]}, {sentence}"
     return ""
 
 
