@@ -9,9 +9,11 @@ import time
 from dataclasses import dataclass
 
 import psutil
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
+
 from pithead.delivery.journal import Journal
 from pithead.delivery.journal_tables import leases
-from sqlalchemy import insert, select, update
 
 TTL_SECONDS = 10.0
 HEARTBEAT_SECONDS = 2.0
@@ -75,7 +77,11 @@ def take(journal: Journal, name: str) -> Holder | None:
             "expires_at": mine.expires_at,
         }
         if row is None:
-            connection.execute(insert(leases).values(service=journal.service, **values))
+            try:
+                with connection.begin_nested():
+                    connection.execute(insert(leases).values(service=journal.service, **values))
+            except IntegrityError:
+                return None  # another was first with the first lease
         else:
             connection.execute(update(leases).where(leases.c.service == journal.service).values(**values))
     return mine
@@ -95,7 +101,7 @@ def _set_expiry(journal: Journal, mine: Holder, expires_at: float) -> bool:
     with journal.writing(is_durable=False) as connection:
         done = connection.execute(
             update(leases)
-            .where(leases.c.service == journal.service, leases.c.epoch == mine.epoch)
+            .where(leases.c.service == journal.service, leases.c.epoch == mine.epoch, leases.c.expires_at > 0)
             .values(expires_at=expires_at)
         )
         return done.rowcount == 1
