@@ -20,6 +20,8 @@ from pithead.delivery.state import Release, ServiceState
 
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 15.0
 OBSERVE_SECONDS = 0.03
+RETURN_TOLD_SECONDS = 2.0
+"""How long the end of a release waits for the word that its traffic has returned."""
 
 
 class NoLog:
@@ -128,6 +130,8 @@ class Convergence:
                 await asyncio.wait({work, change}, return_when=asyncio.FIRST_COMPLETED)
                 change.cancel()
             await work
+            if watch is not None:  # an order that was quickly done must not end the look that tells of it
+                await asyncio.wait({watch}, timeout=RETURN_TOLD_SECONDS)
             return True
         finally:
             for task in (work, watch):
