@@ -99,7 +99,7 @@ class LogRing:
         last = max(0, len(numbers) - height)
         start = last if self.is_following else min(self._index(self.top), last)
         start += by
-        if start >= last:
+        if start >= last or last == 0:
             if by > 0:
                 self.follow()
             return

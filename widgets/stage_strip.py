@@ -154,16 +154,16 @@ def situation(release: Release, now: float, width: int) -> Line:
 
 
 PAUSES: dict[PauseReason, tuple[str, Ink]] = {
-    "operator": ("paused", "wait"),
-    "undecided": ("paused, undecided", "wait"),
-    "failed": ("paused, it failed", "harm"),
-    "error": ("paused, a tool broke", "broken"),
+    "operator": ("", "wait"),
+    "undecided": (", undecided", "wait"),
+    "failed": (", for it failed", "harm"),
+    "error": (", for a tool broke", "broken"),
 }
 
 
 def _paused(release: Release, pause: Pause, now: float) -> Line:
-    words, ink = PAUSES[pause.reason]
-    drawn = line((f"‖ {words}", ink), (f" · by {pause.by.split('@')[0]} {ago(now - pause.since)}", "dim"))
+    why, ink = PAUSES[pause.reason]
+    drawn = line((f"‖ paused by {pause.by.split('@')[0]}{why}", ink), (f" · {ago(now - pause.since)}", "dim"))
     return drawn + line((" · ", "dim"), _held(release, now)) if release.shifted_at is not None else drawn
 
 
