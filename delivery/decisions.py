@@ -446,7 +446,9 @@ def judge_step(state: ServiceState, blueprint: Blueprint, judged: Sequence[Judge
     if not waits_for_evidence and release.held_seconds(now) < release.hold_seconds:
         return ()
     number = release.number
-    if not has_comparison(state) or overall(blueprint.metrics, judged) == "pass":
+    # Who promoted it fully took the decision: the bake looks for harm then, and does not ask for proof.
+    is_decided = release.is_fast or not has_comparison(state)
+    if is_decided or overall(blueprint.metrics, judged) == "pass":
         resumed = (e.Resumed("the evidence has arrived."),) if waits_for_evidence else ()
         return tuple(NewEvent(RUNNER, payload, number) for payload in (*resumed, *advance(state)))
     if waits_for_evidence:
