@@ -441,7 +441,7 @@ def judge_step(state: ServiceState, blueprint: Blueprint, judged: Sequence[Judge
     waits_for_evidence = release.paused is not None and release.paused.reason == "undecided"
     if release.paused is not None and not waits_for_evidence:
         return ()
-    if release.shifted_at is None or state.lock is not None:
+    if release.shifted_at is None or (state.lock is not None and release.kind == "forward"):
         return ()
     if not waits_for_evidence and release.held_seconds(now) < release.hold_seconds:
         return ()
