@@ -134,7 +134,7 @@ class Convergence:
             await self._instances.retire(surplus, proxy)
 
     async def _confirm(self, proxy: EnvoyAdmin) -> None:
-        wanted = self._traffic().split
+        wanted = (await change_traffic(self._folder, self._order, lambda traffic: traffic)).split
         found = await proxy.split()
         if found != wanted:
             raise BackendError(
