@@ -52,7 +52,7 @@ def panel(glance: Glance, width: int, height: int) -> list[Line]:
     names = list(dict.fromkeys((*release.verdicts, *glance.samples)))
     if not names:
         lines = [line((_without_metrics(release), "dim"))]
-        return [*lines, *instances(glance, width, max(1, height - 1))][:height]
+        return [item.cut(width) for item in (*lines, *instances(glance, width, max(1, height - 1)))][:height]
     metrics = [_metric(name, release, glance.samples.get(name, ()), width) for name in names]
     head = [_table_head(width)] if height > len(names) + 1 else []
     room = height - len(head) - len(metrics) - 1
@@ -62,7 +62,7 @@ def panel(glance: Glance, width: int, height: int) -> list[Line]:
             spoken.add(i)
             room -= len(metrics[i]) - 1
     table = [item for i, metric in enumerate(metrics) for item in (metric if i in spoken else metric[:1])]
-    return [*head, *table, *instances(glance, width, room + 1)][:height]
+    return [item.cut(width) for item in (*head, *table, *instances(glance, width, room + 1))][:height]
 
 
 def _word(release: Release, metric: str) -> VerdictWord:

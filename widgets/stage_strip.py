@@ -43,13 +43,8 @@ def strip(glance: Glance, width: int, height: int) -> list[Line]:
     lines.append(situation(release, glance.now, width))
     if glance.state.queued is not None and glance.state.queued is not release:
         lines.append(_queued(glance.state.queued))
-    for note in (release.note,):
-        lines += wrap(note, width, "dim", 2)
-    return _squeezed(lines, height)
-
-
-def _squeezed(lines: list[Line], height: int) -> list[Line]:
-    return lines if len(lines) <= height else lines[:height]
+    lines += wrap(release.note, width, "dim", 2)
+    return [item.cut(width) for item in lines[:height]]
 
 
 def _queued(release: Release) -> Line:

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from pithead.delivery import events as e
 from pithead.delivery.fold import fold
 from pithead.delivery.ports import Commit
-from pithead.delivery.state import ServiceState
+from pithead.delivery.state import Pause, ServiceState
 from pithead.widgets.amounts import against, age, clock, count, measured, span, sparkline
 from pithead.widgets.canary_panel import panel
 from pithead.widgets.forecast import seconds_left
 from pithead.widgets.glance import Glance
 from pithead.widgets.key_line import KeyHint, key_line
+from pithead.widgets.line import Line
 from pithead.widgets.pending_list import PendingView, moved, rows
 from pithead.widgets.stage_strip import heading, ladder, strip
 from pithead.widgets.top_line import top_line
@@ -85,12 +86,12 @@ def test_production_is_a_word_in_an_ink_of_its_own_and_staging_another(tmp_path:
 # ── the release ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def text_of(lines: list[object]) -> str:
-    return "\n".join(item.text for item in lines)  # type: ignore[attr-defined]
+def text_of(lines: list[Line]) -> str:
+    return "\n".join(item.text for item in lines)
 
 
 def test_a_stage_shows_its_state_time_and_usual_time(tmp_path: Path) -> None:
-    text = text_of(strip(glance_of(tmp_path, "building"), 100, 9))  # type: ignore[arg-type]
+    text = text_of(strip(glance_of(tmp_path, "building"), 100, 9))
     assert "✔ build 40s" in text
     assert "▶ unit 0:3" in text
     assert "of ~1:12" in text
@@ -98,7 +99,7 @@ def test_a_stage_shows_its_state_time_and_usual_time(tmp_path: Path) -> None:
 
 
 def test_errored_and_failed_have_their_own_marks_and_words(tmp_path: Path) -> None:
-    text = text_of(strip(glance_of(tmp_path, "errored"), 100, 9))  # type: ignore[arg-type]
+    text = text_of(strip(glance_of(tmp_path, "errored"), 100, 9))
     assert "! unit errored" in text
     assert "paused by runner, for a tool broke" in text
 
@@ -111,7 +112,7 @@ def test_the_ladder_shows_how_far_up_it_is(tmp_path: Path) -> None:
     assert text.startswith("1 % ✔")
     assert "25 % ▶" in text
     assert text.endswith("100 % ○")
-    assert "holding 2:1" in text_of(strip(glance, 70, 9))  # type: ignore[arg-type]
+    assert "holding 2:1" in text_of(strip(glance, 70, 9))
 
 
 def test_a_second_attempt_is_counted(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_a_second_attempt_is_counted(tmp_path: Path) -> None:
     release = glance.state.in_flight
     assert release is not None
     again = replace(release, stages=tuple(replace(s, attempt=2) if s.name == "unit" else s for s in release.stages))
-    assert "unit ×2" in text_of(strip(replace(glance, state=replace(glance.state, in_flight=again)), 100, 9))  # type: ignore[arg-type]
+    assert "unit ×2" in text_of(strip(replace(glance, state=replace(glance.state, in_flight=again)), 100, 9))
 
 
 def test_the_end_is_expected_only_while_nobody_is_waited_for(tmp_path: Path) -> None:
@@ -127,14 +128,13 @@ def test_the_end_is_expected_only_while_nobody_is_waited_for(tmp_path: Path) -> 
     release = glance.state.in_flight
     assert release is not None
     assert seconds_left(release, glance.now) == pytest.approx(170 + 300 + 300, abs=15)
-    paused = glance_of(tmp_path / "b" if (tmp_path / "b").mkdir() is None else tmp_path, "undecided").state.in_flight
-    assert paused is not None
-    assert seconds_left(paused, time.time()) is None
+    waiting = replace(release, paused=Pause("operator", "", "bo", glance.now, 1))
+    assert seconds_left(waiting, glance.now) is None
 
 
 def test_when_idle_the_last_releases_stand_there_with_their_ends(tmp_path: Path) -> None:
     glance = glance_of(tmp_path, "failed")
-    text = text_of(strip(glance, 80, 5))  # type: ignore[arg-type]
+    text = text_of(strip(glance, 80, 5))
     assert "✘ 142" in text
     assert "failed" in text
     assert "◀ 140" in text
@@ -147,7 +147,7 @@ def test_when_idle_the_last_releases_stand_there_with_their_ends(tmp_path: Path)
 
 
 def test_both_values_the_verdict_and_its_sentence_are_shown(tmp_path: Path) -> None:
-    text = text_of(panel(glance_of(tmp_path, "in_canary"), 80, 12))  # type: ignore[arg-type]
+    text = text_of(panel(glance_of(tmp_path, "in_canary"), 80, 12))
     assert "0.32 %" in text
     assert "0.29 %" in text
     assert "×1.0" in text
@@ -162,11 +162,10 @@ def test_a_failing_metric_and_its_sentence_outlast_everything_else(tmp_path: Pat
     scene = Scene(tmp_path)
     scene.in_canary(is_bad=True)
     glance = Glance(scene.state, time.time())
-    text = text_of(panel(glance, 76, 6))  # type: ignore[arg-type]
+    text = text_of(panel(glance, 76, 6))
     assert "✘ errors" in text
     assert "3.10 % errors in 9,120 canary requests" in text
-    assert "3 restarts" in text_of(panel(glance, 76, 20))  # type: ignore[arg-type]
-    assert "connection refused" in text_of(panel(glance, 76, 20))  # type: ignore[arg-type]
+    assert "3 restarts · readiness probe: connection refused" in text_of(panel(glance, 90, 20))
 
 
 @given(st.lists(new_events, max_size=30), st.integers(30, 150), st.integers(1, 12))
@@ -207,7 +206,7 @@ def test_marks_say_what_is_in_flight_next_held_and_chosen() -> None:
 
 def test_the_chosen_commit_stays_in_view_and_the_rest_is_counted() -> None:
     view = PendingView(COMMITS, 240, chosen=COMMITS[5].sha, is_known=True)
-    text = text_of(rows(view, 80, 4, 2_000.0))  # type: ignore[arg-type]
+    text = text_of(rows(view, 80, 4, 2_000.0))
     assert "Subject 15" in text
     assert "234 older ones are not listed" in text
 
