@@ -223,6 +223,10 @@ def as_pending(state: ServiceState) -> Pending:
     )
 
 
+def live_commit(state: ServiceState) -> str | None:
+    return state.live.artifact.commit if state.live else None
+
+
 def why_not_release(pending: Pending, commit: Commit) -> str | None:
     """None when a release up to the commit may start, else the reason."""
     needed = held_back(pending).get(commit.sha)
@@ -275,7 +279,7 @@ def plan_roll_back(state: ServiceState, target: Release) -> e.ReleaseStarted:
         kind="rollback",
         commit=target.commit,
         subject=target.subject,
-        base=state.live.artifact.commit if state.live else None,
+        base=live_commit(state),
         commits=(),
         stages=(e.StagePlan(BUILD, "build", expected_seconds(state, BUILD)), e.StagePlan(ROLLOUT, "rollout")),
         steps=(),
@@ -288,8 +292,10 @@ def plan_roll_back(state: ServiceState, target: Release) -> e.ReleaseStarted:
 def start_queued(state: ServiceState, blueprint: Blueprint) -> tuple[NewEvent, ...]:
     """Starts what waits in the queue, if nothing is in flight and nothing locks the service."""
     queued = state.queued
-    if queued is None or state.in_flight is not None or state.lock is not None or state.pending is None:
+    if queued is None or state.in_flight is not None or state.lock is not None:
         return ()
+    if state.pending is None or state.pending.base != live_commit(state):
+        return ()  # the list is of before the last release: it is read anew just now
     pending = as_pending(state)
     commit = next((c for c in pending.commits if c.sha == queued.commit), None)
     if commit is None:

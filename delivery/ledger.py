@@ -68,8 +68,10 @@ class Ledger:
         """Returns once the state is past seq `seen`, or after the time-out in seconds."""
         if self.state.seq != seen:
             return
+        # Not wait_for: up to Python 3.11 it swallows a cancellation that comes together with the event.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
 
     async def until(self, condition: Callable[[ServiceState], bool]) -> None:
         while not condition(self.state):

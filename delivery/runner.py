@@ -19,7 +19,8 @@ from pithead.delivery import decisions, lease
 from pithead.delivery import events as e
 from pithead.delivery.blueprint import Blueprint
 from pithead.delivery.convergence import Convergence
-from pithead.delivery.decisions import RUNNER
+from pithead.delivery.decisions import RUNNER, live_commit
+from pithead.delivery.ending import end
 from pithead.delivery.events import NewEvent
 from pithead.delivery.journal import Journal, JournalError, LeaseLostError
 from pithead.delivery.ledger import Ledger
@@ -142,7 +143,7 @@ class Runner:
         while True:
             await self.ledger.until(lambda state: bool(state.unanswered))
             command = self.ledger.state.unanswered[0]
-            if isinstance(command.wish, e.StartRequested) and not self._knows(command.wish.commit):
+            if isinstance(command.wish, e.StartRequested | e.RetryRequested) and not self._knows(command.wish):
                 await self._refresh_pending()
             await self.ledger.decide(
                 lambda state: (
@@ -152,9 +153,14 @@ class Runner:
                 )
             )
 
-    def _knows(self, commit: str) -> bool:
+    def _knows(self, wish: e.StartRequested | e.RetryRequested) -> bool:
+        """Whether the list of pending commits is of what is live now, and has what the wish names."""
         pending = self.ledger.state.pending
-        return pending is not None and bool(commit) and any(c.sha.startswith(commit) for c in pending.commits)
+        if pending is None or pending.base != live_commit(self.ledger.state):
+            return False
+        if isinstance(wish, e.RetryRequested):
+            return True
+        return bool(wish.commit) and any(c.sha.startswith(wish.commit) for c in pending.commits)
 
     # ── the release in flight ────────────────────────────────────────────────────────────────────────────────────
 
@@ -168,7 +174,7 @@ class Runner:
                 await self._enter()
                 wanted, begin = self._work()
                 if wanted != key:
-                    await _end(work)
+                    await end(work)
                     key, work = wanted, None
                     if begin is not None:
                         work = asyncio.ensure_future(begin())
@@ -179,7 +185,7 @@ class Runner:
                         await asyncio.sleep(FIRST_BACKOFF_SECONDS)
                     key, work = None, None
         finally:
-            await _end(work)
+            await end(work)
 
     async def _enter(self) -> None:
         state = self.ledger.state
@@ -234,15 +240,15 @@ class Runner:
                     await asyncio.sleep(backoff)
                     backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
         finally:
-            await _end(keeper)
+            await end(keeper)
 
     async def _keep_pending(self) -> None:
         """The list is another one when something else went live."""
-        known = _live_commit(self.ledger.state)
+        known = live_commit(self.ledger.state)
         while True:
             seen = self.ledger.state.seq
-            if _live_commit(self.ledger.state) != known:
-                known = _live_commit(self.ledger.state)
+            if live_commit(self.ledger.state) != known:
+                known = live_commit(self.ledger.state)
                 await self._refresh_pending()
             await self.ledger.changed(seen)
 
@@ -251,7 +257,7 @@ class Runner:
         async with self._pending_turn:
             try:
                 at = head or await self._backends.source.head()
-                pending = await self._backends.source.commits(_live_commit(self.ledger.state), at)
+                pending = await self._backends.source.commits(live_commit(self.ledger.state), at)
             except (PortError, OSError) as error:
                 await self._lost("source", error)
                 return
@@ -322,19 +328,9 @@ def _is_news(known: e.TargetObserved | None, new: e.TargetObserved) -> bool:
     return before != after
 
 
-def _live_commit(state: ServiceState) -> str | None:
-    return state.live.artifact.commit if state.live else None
-
-
 def _is_canary_out(state: ServiceState) -> bool:
     release = state.in_flight
     return release is not None and release.step >= 0 and release.shifted_at is not None
-
-
-async def _end(work: asyncio.Task[None] | asyncio.Future[None] | None) -> None:
-    if work is not None and not work.done():
-        work.cancel()
-        await asyncio.wait({work})
 
 
 def _tell(words: str) -> None:

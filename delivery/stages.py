@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
@@ -74,8 +75,12 @@ class StageRunner:
         except BackendError as error:
             words = await self._told(log, error)
             return lambda _: error_stage(stage, self._blueprint, words)
-        except OSError as error:
-            words = await self._told(log, BackendError(f"{error.strerror or error}."))
+        except Exception as error:
+            # Whatever a backend raises, it counts as a broken tool: begun again and again, it would look like running.
+            if not isinstance(error, OSError):
+                traceback.print_exc()
+            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            words = await self._told(log, BackendError(f"{said}."))
             return lambda _: error_stage(stage, self._blueprint, words)
 
     async def _told(self, log: StageLog, error: PortError) -> str:
