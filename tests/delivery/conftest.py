@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -9,13 +10,21 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import backends_in_memory as memory
 import pytest
 import sqlalchemy
 
+from pithead.delivery import events as e
+from pithead.delivery import lease
+from pithead.delivery.blueprint import Blueprint, TestPlan
+from pithead.delivery.events import Event, NewEvent, Payload, StepPlan, Wish
 from pithead.delivery.journal import Journal
+from pithead.delivery.ports import MetricSpec
+from pithead.delivery.runner import Backends, Runner
+from pithead.delivery.state import ServiceState
 
 ACCOUNT = "postgres"
 SETTINGS = ("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200")
@@ -168,3 +177,134 @@ def _cannot(reason: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+# ── a runner with backends in memory ─────────────────────────────────────────────────────────────────────────────
+
+
+class Works:
+    """A service with a journal on disk, backends in memory, an operator called ann, and a runner that can be started,
+    stopped in order, or cut off in the middle."""
+
+    def __init__(self, folder: Path, commits: int = 6) -> None:
+        self.url = f"sqlite:///{folder}/state/journal.db"
+        self.desk = Journal(self.url, "shop")
+        self.source = memory.Source(folder / "checkouts", commits)
+        self.builder, self.commands, self.target = memory.Builder(), memory.Commands(), memory.Target()
+        self.metrics = memory.Metrics(self.target)
+        self.blueprint = Blueprint(
+            tests=(TestPlan("unit", "make test"),),
+            steps=(StepPlan(10, 0.04), StepPlan(50, 0.04)),
+            bake_seconds=0.04,
+            interval_seconds=0.02,
+            metrics=(MetricSpec("errors", "ratio", min_samples=50),),
+        )
+        self.runner: Runner | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._journal: Journal | None = None
+        self._holder: lease.Holder | None = None
+
+    async def start(self, journal: Journal | None = None) -> None:
+        """A new runner: takes the lease, folds, goes to work."""
+        self._journal = journal or Journal(self.url, "shop")
+        self._holder = lease.take(self._journal, "runner-under-test")
+        assert self._holder is not None, "another runner has the lease"
+        backends = Backends(self.source, self.builder, self.commands, self.target, self.metrics)
+        state = await asyncio.to_thread(self._journal.fold)
+        self.runner = Runner(self._journal, self._holder, state, self.blueprint, backends)
+        self._task = asyncio.ensure_future(self.runner.run("0"))
+
+    async def stop(self, reason: str | None = "told to") -> None:
+        """In order, or without a word when there is no reason."""
+        if self._task is None or self._journal is None or self._holder is None or self.runner is None:
+            return
+        task, self._task = self._task, None
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=20)
+        assert done, "the runner does not end"
+        if reason is not None:
+            await self.runner.say_goodbye(reason)
+        lease.give_up(self._journal, self._holder)
+        self._journal.close()
+        if not task.cancelled():
+            task.result()
+
+    async def ended(self) -> None:
+        """When the runner ended by itself."""
+        assert self._task is not None
+        await asyncio.wait_for(asyncio.shield(self._task), 20)
+
+    @property
+    def state(self) -> ServiceState:
+        assert self.runner is not None
+        return self.runner.ledger.state
+
+    async def until(self, condition: Callable[[ServiceState], object], seconds: float = 20.0) -> ServiceState:
+        """Waits for the state; fails with the journal's story, and with what ended the runner, if any did."""
+        assert self.runner is not None
+        assert self._task is not None
+        wait = asyncio.ensure_future(self.runner.ledger.until(lambda state: bool(condition(state))))
+        done, _ = await asyncio.wait({wait, self._task}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if wait not in done:
+            wait.cancel()
+            if self._task.done():
+                self._task.result()
+            raise AssertionError("it never came to that:\n" + "\n".join(self.story()))
+        return self.state
+
+    async def press(self, wish: Wish, release: int | None = None) -> list[Event]:
+        """Gives the command as an operator does, and returns the events that answered it."""
+        (asked,) = await asyncio.to_thread(self.desk.append, [NewEvent("ann", wish, release)])
+        await self.until(lambda s: s.seq >= asked.seq and all(u.seq != asked.seq for u in s.unanswered))
+        return [event for event in self.desk.read(asked.seq) if event.cause == asked.seq]
+
+    def release_live(self, number: int = 1) -> None:
+        """As if commit `number` had gone live as release `number`, before this test."""
+        made = memory.artifact(number)
+        started = e.ReleaseStarted(
+            "forward",
+            made.commit,
+            f"Change {number}",
+            None,
+            (made.commit,),
+            (e.StagePlan("rollout", "rollout"),),
+            (),
+            0.0,
+        )
+        facts = (started, e.ArtifactBuilt(made), e.WentLive(made), e.ReleaseEnded("promoted"))
+        self.desk.append([NewEvent("runner", fact, number) for fact in facts])
+        self.target.stable = made
+        self.builder.kept[made.digest] = made
+
+    def events(self) -> list[Event]:
+        return self.desk.read(0)
+
+    def payloads(self, *kinds: type) -> list[Payload]:
+        return [event.payload for event in self.events() if isinstance(event.payload, kinds)]
+
+    def story(self) -> list[str]:
+        dull = (e.PendingObserved, e.TargetObserved)
+        return [
+            f"{event.seq:4} {event.release or '-'} {event.actor}: {event.payload}"
+            for event in self.events()
+            if not isinstance(event.payload, dull)
+        ]
+
+
+@pytest.fixture
+async def works(tmp_path: Path) -> AsyncIterator[Works]:
+    """Release 1, of commit 1, is live; commits 2 to 6 await release. The runner is not started."""
+    made = Works(tmp_path)
+    made.release_live(1)
+    yield made
+    await made.stop(None)
+    made.desk.close()
+
+
+@pytest.fixture
+async def fresh_works(tmp_path: Path) -> AsyncIterator[Works]:
+    """Nothing was ever released."""
+    made = Works(tmp_path)
+    yield made
+    await made.stop(None)
+    made.desk.close()
