@@ -147,7 +147,8 @@ async def _answer(desk: Any, seq: int) -> Any:
 
     keeper = asyncio.ensure_future(keep_a_runner())
     try:
-        return await asyncio.wait_for(look(), ANSWER_SECONDS)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await look()
     except TimeoutError:
         return None
     finally:

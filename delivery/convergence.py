@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pithead.delivery import events as e
 from pithead.delivery.blueprint import Blueprint
 from pithead.delivery.decisions import RUNNER, error_canary, fail_canary
+from pithead.delivery.ending import end
 from pithead.delivery.events import NewEvent
 from pithead.delivery.journal import LeaseLostError
 from pithead.delivery.ledger import Ledger
@@ -134,10 +135,8 @@ class Convergence:
                 await asyncio.wait({watch}, timeout=RETURN_TOLD_SECONDS)
             return True
         finally:
-            for task in (work, watch):
-                if task is not None and not task.done():
-                    task.cancel()
-                    await asyncio.wait({task})
+            await end(work)
+            await end(watch)
 
     async def _tell_when_returned(self, release: Release) -> None:
         """Records the moment at which the proxy sends the canary nothing more; stopping its instances takes longer."""
