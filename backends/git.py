@@ -226,8 +226,8 @@ class GitSource:
         return "The clone is shallow: older commits are not known here; `git fetch --unshallow` gets them."
 
     async def _resolve_ref(self, name: str) -> str:
-        branch = self._reference(await self._remote())
-        found = {sha async for sha in self._commits_of(name, branch)}
+        head = await self._local_head(await self._remote())
+        found = {head} if name == self._options.branch else {sha async for sha in self._commits_of(name)}
         shown = plain_line(name, 80)
         match sorted(found):
             case []:
@@ -236,7 +236,7 @@ class GitSource:
                     "Give six digits of its sha or more, or a tag; `pithead pending` lists what there is.",
                 )
             case [sha]:
-                if not await self._repository.contains(branch, sha):
+                if not await self._repository.contains(head, sha):
                     raise CheckFailed(
                         f"{shown!r} is {sha[:12]}, and that is not on {self._options.branch}.",
                         "Merge it first, or name a commit of that branch.",
@@ -246,11 +246,10 @@ class GitSource:
                 listing = ", ".join(sha[:12] for sha in several)
                 raise CheckFailed(f"{shown!r} may be any of {listing}.", "Give the sha, or refs/tags/… in full.")
 
-    async def _commits_of(self, name: str, branch: str) -> AsyncIterator[str]:
+    async def _commits_of(self, name: str) -> AsyncIterator[str]:
         if _NOT_A_NAME.search(name):
             return
-        references = {self._options.branch: [branch], "HEAD": ["HEAD"]}
-        for reference in references.get(name) or await self._repository.references(name):
+        for reference in ["HEAD"] if name == "HEAD" else await self._repository.references(name):
             sha = await self._repository.commit_at(reference)
             if sha:
                 yield sha

@@ -1,7 +1,8 @@
 """Git, asked politely: no prompt, no pager, no hook, a time-out on everything, and an answer that an operator can use.
 
 `ask` returns what git said, `run` raises BackendError unless it went well. Both end the process when they are
-cancelled. Names and shas from outside are the caller's to validate before they become arguments.
+cancelled, and a guarded one even ends when we are killed. Names and shas from outside are the caller's to validate
+before they become arguments.
 """
 
 from __future__ import annotations
@@ -75,10 +76,16 @@ class GitCommands:
         timeout_seconds: float = READ_TIMEOUT_SECONDS,
         settings: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        is_guarded: bool = False,
     ) -> Answer:
         """The answer to a command that has to go well: BackendError when it does not."""
         answer = await self.ask(
-            *arguments, sink=sink, timeout_seconds=timeout_seconds, settings=settings, environment=environment
+            *arguments,
+            sink=sink,
+            timeout_seconds=timeout_seconds,
+            settings=settings,
+            environment=environment,
+            is_guarded=is_guarded,
         )
         if not answer.is_good:
             raise BackendError(
@@ -93,6 +100,7 @@ class GitCommands:
         timeout_seconds: float = READ_TIMEOUT_SECONDS,
         settings: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        is_guarded: bool = False,
     ) -> Answer:
         """The answer, whatever the exit status. BackendError when git or the repository cannot be used at all."""
         output = bytearray()
@@ -102,6 +110,7 @@ class GitCommands:
             {**_ENVIRONMENT, **(environment or {})},
             timeout_seconds,
             sink or output.extend,
+            is_guarded=is_guarded,
         )
         ending = await _in_thread(process)
         if ending.timed_out:

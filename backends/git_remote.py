@@ -72,6 +72,7 @@ async def fetch(git: GitCommands, remote: Remote, branch: str, timeout_seconds: 
         "fetch",
         "--quiet",
         "--no-tags",
+        "--no-prune",
         "--no-recurse-submodules",
         "--no-write-fetch-head",
         "--end-of-options",
@@ -102,6 +103,7 @@ async def _over_network(git: GitCommands, remote: Remote, timeout_seconds: float
             timeout_seconds=timeout_seconds,
             settings=("http.lowSpeedLimit=1", "http.lowSpeedTime=30"),
             environment=_ssh_environment(remote),
+            is_guarded=True,
         )
     except TookTooLong as error:
         raise BackendError(

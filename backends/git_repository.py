@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pithead.backends import git_history as history
-from pithead.backends.git_commands import GitCommands, TookTooLong
+from pithead.backends.git_commands import GitCommands, TookTooLong, first_line
 from pithead.delivery.ports import BackendError, Commit, FileChange
 
 SIZES_TIMEOUT_SECONDS = 20.0
@@ -72,7 +72,10 @@ class GitRepository:
 
     async def contains(self, head: str, sha: str) -> bool:
         """Whether `sha` is `head` or an ancestor of it."""
-        return (await self._git.ask("merge-base", "--is-ancestor", sha, head)).is_good
+        answer = await self._git.ask("merge-base", "--is-ancestor", sha, head)
+        if answer.status not in (0, 1):
+            raise BackendError(f"git cannot compare commits in {self._git.folder}: {first_line(answer.complaint)}.")
+        return answer.is_good
 
     async def divergence(self, base: str, head: str) -> history.Divergence:
         answer = await self._git.run("rev-list", "--left-right", "--count", f"{base}...{head}", "--")

@@ -66,6 +66,7 @@ class Worktrees:
                 *("worktree", "add", "--detach", "--", str(claim.folder), sha),
                 settings=_SETTINGS,
                 timeout_seconds=CHECKOUT_TIMEOUT_SECONDS,
+                is_guarded=True,
             )
             yield claim.folder
         finally:
@@ -110,10 +111,10 @@ def _claim(parent: Path, sha: str) -> _Claim:
 
 
 def _abandoned(parent: Path) -> Iterator[_Claim]:
-    for path in sorted(parent.glob("*.lock")):
-        lock = _hold(path)
+    for folder in sorted({path.with_suffix("") for path in parent.glob("*")}):
+        lock = _hold(_lock_path(folder))
         if lock is not None:
-            yield _Claim(path.with_suffix(""), lock)
+            yield _Claim(folder, lock)
 
 
 def _hold(path: Path) -> IO[bytes] | None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 from pydantic import ValidationError
 
 from pithead.backends import git_process, git_repository
 from pithead.backends.git import GitOptions, GitSource
+from pithead.backends.git_guard import Guarded
 from pithead.delivery.ports import BackendError, CheckFailed, Context
 from tests.repositories import Repository
 
@@ -164,7 +165,7 @@ async def test_a_folder_within_the_repository_will_do(repository: Repository, lo
 async def test_a_linked_worktree_of_the_user_will_do(repository: Repository, look_at: Look, tmp_path: Path) -> None:
     repository.commit("One")
     repository.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"))
-    source = look_at(tmp_path / "linked")
+    source = look_at(tmp_path / "linked", poll_seconds=0.05)
     heads = source.watch()
     await anext(heads)
     two = repository.commit("Two")
@@ -407,10 +408,10 @@ async def test_a_branch_at_rest_is_watched_without_starting_git(
     starts = looks = 0
     real_start, real_stat = git_process._start, Path.stat
 
-    def start(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def start(arguments: Sequence[str], environment: Mapping[str, str], guard: Guarded | None) -> Popen[bytes]:
         nonlocal starts
         starts += 1
-        return real_start(arguments, environment)
+        return real_start(arguments, environment, guard)
 
     def stat(path: Path, **options: bool) -> os.stat_result:
         nonlocal looks

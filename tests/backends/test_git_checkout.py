@@ -257,6 +257,23 @@ async def test_what_a_crashed_run_left_is_swept_by_the_next_and_the_users_is_not
     assert list((state / "checkouts").iterdir()) == []
 
 
+async def test_nothing_of_git_is_left_when_its_caller_is_killed(
+    repository: Repository, state: Path, tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+    os.mkfifo(begun)
+    sha = repository.commit("One", files={".gitattributes": "*.slow filter=slow\n", "a.slow": "x\n"})
+    repository.git("config", "filter.slow.smudge", f"echo begun > '{begun}'; sleep 600; cat")
+    crashing = subprocess.Popen([sys.executable, "-c", CRASHING, str(repository.path), str(state), sha])
+    assert await asyncio.to_thread(begun.read_text) == "begun\n"
+    children = psutil.Process(crashing.pid).children(recursive=True)
+    assert len(children) > 2, "the guard, git and its filter"
+    crashing.kill()
+    crashing.wait()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert alive == []
+
+
 async def test_a_folder_that_vanished_is_forgotten(repository: Repository, look_at: Look, state: Path) -> None:
     sha = repository.commit("One")
     async with look_at(repository.path).checkout(sha) as folder:

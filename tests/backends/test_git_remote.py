@@ -254,7 +254,7 @@ async def test_ssh_is_told_not_to_ask(
     assert "BatchMode" not in last
 
 
-async def test_a_lasting_ssh_master_does_not_hold_a_fetch_up(
+async def test_a_lasting_ssh_master_neither_holds_a_fetch_up_nor_outlives_it(
     upstream: Repository, clone: Repository, look_at: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ControlPersist leaves a process behind that keeps standard error open."""
@@ -272,4 +272,7 @@ async def test_a_lasting_ssh_master_does_not_hold_a_fetch_up(
         async with asyncio.timeout(30):
             assert await look_at(clone).head() == two
     finally:
-        psutil.Process(int(pid_file.read_text())).kill()
+        left = [psutil.Process(pid) for pid in [int(pid_file.read_text())] if psutil.pid_exists(pid)]
+        for process in left:
+            process.kill()
+    assert left == []
