@@ -106,13 +106,11 @@ async def end(processes: Sequence[Detached], grace_seconds: float) -> None:
 
 
 def marked(prefixes: tuple[str, ...]) -> Iterator[tuple[int, str]]:
-    """Every living process of ours whose mark begins like one of these, with its mark. About 0.1 ms per process."""
+    """Every living process of ours whose mark begins like one of these, with its mark."""
     for pid in psutil.pids():
-        with contextlib.suppress(psutil.Error, OSError):
-            process = psutil.Process(pid)
-            mark = process.environ().get(MARK, "")
-            if mark.startswith(prefixes) and process.status() != psutil.STATUS_ZOMBIE:
-                yield pid, mark
+        mark = _mark(pid)
+        if mark.startswith(prefixes):
+            yield pid, mark
 
 
 def kill_marked(prefixes: tuple[str, ...], except_marks: Collection[str] = ()) -> None:
@@ -163,6 +161,21 @@ def _session(process: Detached) -> list[int]:
     if leader is not None and process.born and leader != process.born:
         return []
     return [pid for pid in psutil.pids() if _leader(pid) == process.pid and _born(pid) is not None]
+
+
+def _mark(pid: int) -> str:
+    """Empty for processes without one, of other users, and for the dead."""
+    if not _HAS_PROC:
+        with contextlib.suppress(psutil.Error, OSError):
+            process = psutil.Process(pid)
+            return process.environ().get(MARK, "") if process.status() != psutil.STATUS_ZOMBIE else ""
+        return ""
+    # Ten times as fast as psutil, and every order looks at every process.
+    try:
+        environment = b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return ""
+    return environment.partition(f"\0{MARK}=".encode())[2].partition(b"\0")[0].decode("utf-8", "replace")
 
 
 def _leader(pid: int) -> int:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import httpx
 
-from pithead.backends.envoy_bootstrap import LATENCY_TOP_MS
+from pithead.backends.envoy_bootstrap import LATENCY_BOUNDS_MS, LATENCY_TOP_MS
 from pithead.delivery.config_values import PositiveDuration, Section, option
 from pithead.delivery.durations import parse_duration
 from pithead.delivery.ports import (
@@ -59,8 +59,8 @@ class EnvoyMetricsOptions(Section):
 class _Cluster:
     """What Envoy has counted for one cluster."""
 
-    counters: Mapping[str, float] = field(default_factory=dict)
-    latency: Histogram | None = None
+    counters: Mapping[str, float]
+    latency: Histogram
 
 
 class EnvoyMetrics:
@@ -160,9 +160,8 @@ def _clusters(stats: Iterable[Mapping[str, Any]]) -> Mapping[str, _Cluster]:
                 histograms[_cluster_of(histogram["name"])] = _histogram(histogram["buckets"])
         else:
             counters.setdefault(_cluster_of(stat["name"]), {})[stat["name"].rpartition(".")[2]] = float(stat["value"])
-    return {
-        name: _Cluster(counters.get(name, {}), histograms.get(name)) for name in counters.keys() | histograms.keys()
-    }
+    # Envoy leaves out the histogram of a cluster that has had no request yet.
+    return {name: _Cluster(counted, histograms.get(name, _NO_REQUEST)) for name, counted in counters.items()}
 
 
 def _cluster_of(name: str) -> str:
@@ -174,3 +173,7 @@ def _histogram(buckets: Sequence[Mapping[str, float]]) -> Histogram:
     bounds = [float(bucket["upper_bound"]) for bucket in buckets]
     le = tuple(bound / 1000 if bound < LATENCY_TOP_MS else float("inf") for bound in bounds)
     return Histogram(le, tuple(float(bucket["cumulative"]) for bucket in buckets))
+
+
+_BOUNDS_MS: Final = (*LATENCY_BOUNDS_MS, LATENCY_TOP_MS)
+_NO_REQUEST: Final = _histogram([{"upper_bound": bound, "cumulative": 0} for bound in _BOUNDS_MS])

@@ -23,7 +23,7 @@ from pithead.backends.finishing import finish
 from pithead.backends.log_files import tail
 from pithead.backends.ports_found import LOOPBACK
 from pithead.backends.process_state import ProxyRecord, StateFolder
-from pithead.backends.state_files import read_json, write_json
+from pithead.backends.state_files import read_json, write_json, write_text
 from pithead.delivery.ports import BackendError
 
 _START_SECONDS: Final = 30.0
@@ -52,7 +52,7 @@ def envoy_binary() -> Path:
 async def start_proxy(folder: StateFolder, port: int, split: Mapping[str, int]) -> ProxyRecord:
     """A running Envoy, ready for requests. PortTakenError when somebody else listens on `port`."""
     write_json(folder.bootstrap, bootstrap(port, folder.endpoints, split))
-    folder.admin_address.unlink(missing_ok=True)
+    write_text(folder.admin_address, "")  # Envoy fills it, and leaves its mode as it is
     if folder.envoy_log.exists():
         folder.envoy_log.replace(folder.envoy_log.with_name("envoy.log.1"))
     arguments = [str(envoy_binary()), "-c", str(folder.bootstrap), "--admin-address-path", str(folder.admin_address)]
@@ -72,7 +72,7 @@ async def _admin_url(folder: StateFolder, process: Detached, port: int) -> str:
     while time.monotonic() < deadline:
         if not detached_processes.is_alive(process):
             raise _start_error(folder, process, port)
-        address = folder.admin_address.read_text() if folder.admin_address.exists() else ""
+        address = folder.admin_address.read_text()
         if address and await EnvoyAdmin(f"http://{address}").is_ready():
             return f"http://{address}"
         await asyncio.sleep(_PAUSE_SECONDS)

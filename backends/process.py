@@ -135,8 +135,12 @@ class ProcessTarget:
         return Finding(subject, True, str(self._folder.root))
 
     def _port_finding(self) -> Finding:
-        plane = self._folder.plane.read()
-        port, subject = self._options.port or plane.port, "port for users"
+        subject = "port for users"
+        try:
+            plane = self._folder.plane.read()
+        except BackendError as error:
+            return Finding(subject, False, error.message, error.mend)
+        port = self._options.port or plane.port
         if port == 0:
             return Finding(subject, True, "found at the first release")
         if running_proxy(plane) is not None and plane.port == port:

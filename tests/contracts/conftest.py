@@ -1,100 +1,14 @@
-"""What the contract tests share: a log that keeps its lines, and the assurance that no process is left."""
+"""No contract test may leave a process behind."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-
-import psutil
 import pytest
 
-from pithead.delivery.ports import Context
+from tests.left_clean import alive, context, lines, no_process_left, wait_until_gone
 
-
-class Lines:
-    """A log that keeps everything, and tells when something came."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.batches: list[int] = []
-        self.came = asyncio.Event()
-
-    async def write(self, lines: Sequence[str]) -> None:
-        self.lines += lines
-        self.batches.append(len(lines))
-        self.came.set()
-
-    async def wait_for(self, line: str) -> None:
-        while line not in self.lines:
-            self.came.clear()
-            await asyncio.wait_for(self.came.wait(), 30)
-
-    def __str__(self) -> str:
-        return "\n".join(self.lines)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-@pytest.fixture
-def lines() -> Lines:
-    return Lines()
-
-
-@pytest.fixture
-def alive() -> Callable[[int], bool]:
-    return is_alive
-
-
-@pytest.fixture
-def wait_until_gone() -> Callable[[Iterable[int]], None]:
-    """Waits until all of these processes have ended; fails with the names of those that will not."""
-
-    def wait(pids: Iterable[int], seconds: float = 20.0) -> None:
-        deadline = time.monotonic() + seconds
-        left = set(pids)
-        while left := {pid for pid in left if is_alive(pid)}:
-            assert time.monotonic() < deadline, [psutil.Process(pid).cmdline() for pid in left]
-            time.sleep(0.02)
-
-    return wait
-
-
-@pytest.fixture
-def context(tmp_path: Path) -> Context:
-    state = tmp_path / "state"
-    state.mkdir(mode=0o700)
-    return Context("shop", state, tmp_path)
+__all__ = ["alive", "context", "lines", "no_process_left", "wait_until_gone"]
 
 
 @pytest.fixture(autouse=True)
-def no_process_left(tmp_path: Path) -> Iterator[None]:
-    """Every process that a test starts works in or from its own folder, so that those left over can be told by it."""
-    yield
-    mine = str(tmp_path)
-    left = []
-    deadline = time.monotonic() + 5
-    while True:
-        left = [process for process in psutil.process_iter(["cmdline", "cwd"]) if _belongs(process, mine)]
-        if not left or time.monotonic() > deadline:
-            break
-        time.sleep(0.05)
-    told = [(process.pid, process.info["cmdline"]) for process in left]
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    assert not told, "processes were left behind"
-
-
-def _belongs(process: psutil.Process, folder: str) -> bool:
-    info = process.info
-    if info["cwd"] and info["cwd"].startswith(folder):
-        return True
-    return any(folder in word for word in info["cmdline"] or ())
+def _leaves_no_process(no_process_left: None) -> None:
+    """For every test of this folder."""

@@ -22,6 +22,7 @@ import pytest
 from pithead.backends.envoy_admin import EnvoyAdmin
 from pithead.backends.process import ProcessTarget
 from pithead.delivery.ports import Artifact, BackendError, CheckFailed, Context, Desired, Observed, Target
+from tests.left_clean import processes_in
 from tests.live_service import START, Answer, Users, artifact_of, get, until
 
 Make = Callable[..., Target]
@@ -95,14 +96,6 @@ async def requests_in_hand(target: Target, count: int) -> None:
         return sum(host.active_requests for host in hosts.values()) >= count
 
     await until(asked)
-
-
-async def processes(folder: Path) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter(["cmdline", "cwd"]):
-        if (process.info["cwd"] or "").startswith(str(folder)):
-            found.append(process)
-    return found
 
 
 async def test_nothing_is_there_before_the_first_order(target: Target) -> None:
@@ -322,7 +315,7 @@ async def test_an_empty_order_ends_everything_and_the_address_is_kept(
     address = (await make().observe()).address
     await make().apply(Desired(), lines)
     assert (await make().observe()).instances == ()
-    assert await processes(tmp_path) == []
+    assert processes_in(tmp_path) == []
     await make().apply(Desired(new), lines)
     assert (await make().observe()).address == address
     assert (await get(address)).commit == "new"
@@ -368,7 +361,7 @@ async def test_a_canary_that_will_not_run_is_refused_and_leaves_no_trace(
     for word in words:
         assert word in str(refusal.value)
     assert arms(await make().observe()) == arms(before)
-    assert await processes(Path(bad.location)) == []
+    assert processes_in(Path(bad.location)) == []
 
 
 async def test_a_first_release_that_will_not_run_leaves_nothing(target: Target, tmp_path: Path, lines: Any) -> None:
@@ -399,9 +392,9 @@ async def test_who_ignores_sigterm_is_killed_and_its_children_with_it(
 ) -> None:
     stubborn = artifact_of(tmp_path / "artifacts", "stubborn", ignore_sigterm=True, leave_child=True)
     await make().apply(Desired(stubborn), lines)
-    assert len(await processes(Path(stubborn.location))) == 4
+    assert len(processes_in(Path(stubborn.location))) == 4
     await make(stop_grace="300ms").apply(Desired(old), lines)
-    assert await processes(Path(stubborn.location)) == []
+    assert processes_in(Path(stubborn.location)) == []
 
 
 async def test_an_instance_that_dies_is_started_again_while_somebody_watches(
@@ -460,7 +453,7 @@ async def test_a_proxy_that_dies_is_started_again_with_the_weight_it_had(
 ) -> None:
     await target.apply(Desired(old, new, 50), lines)
     before = await target.observe()
-    (proxy,) = [process for process in await processes(tmp_path) if "envoy" in process.name()]
+    (proxy,) = [process for process in processes_in(tmp_path) if "envoy" in process.name()]
     proxy.kill()
     proxy.wait()
     assert "not running" in (await target.observe()).note
@@ -567,7 +560,7 @@ async def test_an_order_whose_process_was_killed_anywhere_is_put_right_from_anot
     observed = await target.observe()
     assert users.failures == []
     assert arms(observed) == [("new-digest", "canary", "ready"), *[("old-digest", "baseline", "ready")] * 2]
-    services = [process for process in await processes(tmp_path / "artifacts") if process.status() != "zombie"]
+    services = processes_in(tmp_path / "artifacts")
     assert len(services) == 3, "an instance that nobody wrote down was ended"
 
 
