@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 import time
+from pathlib import Path
+
+# The pseudo-terminal that reads a screen back belongs to the tests, which are no package.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 NAMES = {
     "big_journal": "1,000,000 events and 10,000,000 log lines",

@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from terminal import Terminal
+
 from benchmarks.figures import Figure
-from benchmarks.terminal import Terminal
 from pithead.delivery import events as e
 from pithead.delivery.events import NewEvent
 from pithead.delivery.journal import Journal

@@ -11,8 +11,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from terminal import Terminal
+
 from benchmarks.figures import Figure, distribution, quantile
-from benchmarks.terminal import Terminal
 from pithead.delivery.events import Paused, PauseRequested, Resumed, ResumeRequested
 from pithead.delivery.journal import Journal
 from pithead.delivery.logbook import LogBook
