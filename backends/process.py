@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar, Final
 
 from pithead.backends.command_findings import command_finding
-from pithead.backends.envoy_proxy import envoy_binary
+from pithead.backends.envoy_proxy import envoy_binary, running_proxy
 from pithead.backends.finishing import in_thread
 from pithead.backends.ports_found import LOOPBACK, is_free
 from pithead.backends.process_convergence import Convergence
@@ -27,7 +28,7 @@ from pithead.backends.process_observation import observe
 from pithead.backends.process_options import ProcessOptions
 from pithead.backends.process_state import PlaneBook, StateFolder
 from pithead.backends.process_supervision import Supervision
-from pithead.backends.process_traffic import give_order, must_be_in_force, running_proxy
+from pithead.backends.process_traffic import give_order, must_be_in_force
 from pithead.backends.state_files import locked, locked_if_free
 from pithead.delivery.ports import BackendError, Context, Desired, Finding, Log, Observed
 
@@ -67,6 +68,8 @@ class ProcessTarget:
             may_go_on()
             book = PlaneBook(self._folder.plane)
             instances = Instances(self._options, self._context.config_folder, self._folder, book, log, may_go_on)
+            supervision = Supervision(self._options, self._folder)
+            instances.keep_rest = functools.partial(supervision.round, book, instances)
             await Convergence(order, self._folder, book, self._options, instances, log).run()
 
     async def observe(self) -> Observed:

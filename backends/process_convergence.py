@@ -10,40 +10,38 @@ from dataclasses import replace
 from typing import Final
 
 from pithead.backends import detached_processes, process_plan
-from pithead.backends.envoy_admin import EnvoyAdmin
 from pithead.backends.envoy_bootstrap import CLUSTERS
-from pithead.backends.envoy_proxy import PortTakenError, start_proxy, stop_proxy
+from pithead.backends.envoy_proxy import PortTakenError, running_proxy, start_proxy, stop_proxy
 from pithead.backends.ports_found import free_port
 from pithead.backends.process_instances import Instances
 from pithead.backends.process_options import ProcessOptions
 from pithead.backends.process_state import PlaneBook, Slot, StateFolder, Traffic, opposite
-from pithead.backends.process_traffic import change_traffic
+from pithead.backends.process_traffic import change_traffic, renew_split
 from pithead.delivery.ports import Artifact, BackendError, CheckFailed, Log
 
 _PORT_TRIES: Final = 5
 
 
-async def ensure_proxy(
-    folder: StateFolder, book: PlaneBook, options: ProcessOptions, instances: Instances, traffic: Traffic
-) -> EnvoyAdmin:
-    """The running Envoy; started, with the split in force and the instances that serve, when it does not run."""
+async def ensure_proxy(folder: StateFolder, book: PlaneBook, options: ProcessOptions, instances: Instances) -> None:
+    """A running Envoy; started, with the split in force and the instances that serve, when it does not run."""
     proxy = book.plane.proxy
     if proxy is not None and detached_processes.is_alive(proxy.process):
         if options.port in (0, proxy.port):
-            return EnvoyAdmin(proxy.admin_url)
+            return
         await stop_proxy(proxy, options.drain_seconds)
     for slot in CLUSTERS:
-        await instances.publish(slot, None)
+        await instances.publish(slot)
     for _ in range(_PORT_TRIES):
         port = options.port or book.plane.port or free_port({record.port for record in book.plane.instances})
         try:
-            started = await start_proxy(folder, port, traffic.split)
+            started = await start_proxy(folder, port, folder.traffic.read().split)
         except PortTakenError:
             if options.port or book.plane.port:
                 raise  # users know this port
             continue
         book.write(replace(book.plane, port=port, proxy=started))
-        return EnvoyAdmin(started.admin_url)
+        await renew_split(folder)
+        return
     raise BackendError("No port was found for users to reach the service.", "Choose a free one with `port`.")
 
 
@@ -72,28 +70,28 @@ class Convergence:
         if self._desired.stable is None and self._desired.canary is None:
             await self._take_down()
             return
-        proxy = await ensure_proxy(self._folder, self._book, self._options, self._instances, self._traffic())
+        await ensure_proxy(self._folder, self._book, self._options, self._instances)
         stable_slot = process_plan.stable_slot(self._traffic(), self._desired)
         canary_slot = opposite(stable_slot)
         weight = self._desired.weight if self._desired.canary is not None else 0
         count = process_plan.canary_instances(self._options.instances, weight)
-        await self._place(stable_slot, self._desired.stable, self._options.instances, proxy)
+        await self._place(stable_slot, self._desired.stable, self._options.instances)
         if self._traffic().main != stable_slot:
             await self._make_main(stable_slot)
-        await self._place(canary_slot, self._desired.canary, count, proxy)
+        await self._place(canary_slot, self._desired.canary, count)
         await self._shift(weight)
-        await self._trim(stable_slot, self._desired.stable, self._options.instances, proxy)
-        await self._trim(canary_slot, self._desired.canary, count, proxy)
-        await self._confirm(proxy)
+        await self._trim(stable_slot, self._desired.stable, self._options.instances)
+        await self._trim(canary_slot, self._desired.canary, count)
+        await self._confirm()
 
     def _traffic(self) -> Traffic:
         return self._folder.traffic.read()
 
-    async def _place(self, slot: Slot, artifact: Artifact | None, count: int, proxy: EnvoyAdmin) -> None:
+    async def _place(self, slot: Slot, artifact: Artifact | None, count: int) -> None:
         """The slot holds this artifact with enough instances, ready and known to Envoy."""
         held = self._traffic().slots[slot]
         if not process_plan.is_same(held, artifact):
-            await self._vacate(slot, proxy)
+            await self._vacate(slot)
         if artifact is None:
             return
         await change_traffic(self._folder, self._order, lambda traffic: traffic.with_slot(slot, artifact))
@@ -103,12 +101,12 @@ class Convergence:
             if not self._instances.in_slot(slot):
                 await change_traffic(self._folder, self._order, lambda traffic: traffic.with_slot(slot, None))
             raise
-        await self._instances.publish(slot, proxy)
+        await self._instances.publish(slot)
 
-    async def _vacate(self, slot: Slot, proxy: EnvoyAdmin) -> None:
+    async def _vacate(self, slot: Slot) -> None:
         if slot == self._traffic().other:
             await self._shift(0)
-        await self._instances.retire(self._instances.in_slot(slot), proxy)
+        await self._instances.retire(self._instances.in_slot(slot))
         await change_traffic(self._folder, self._order, lambda traffic: traffic.with_slot(slot, None))
 
     async def _make_main(self, slot: Slot) -> None:
@@ -127,14 +125,17 @@ class Convergence:
             await change_traffic(self._folder, self._order, lambda traffic: replace(traffic, canary_weight=weight))
             await self._log.write([f"{weight} % of the traffic goes to the canary."])
 
-    async def _trim(self, slot: Slot, artifact: Artifact | None, count: int, proxy: EnvoyAdmin) -> None:
+    async def _trim(self, slot: Slot, artifact: Artifact | None, count: int) -> None:
         if artifact is not None:
             records = self._instances.in_slot(slot)
             surplus = process_plan.surplus(records, artifact.digest, self._instances.recipe, count)
-            await self._instances.retire(surplus, proxy)
+            await self._instances.retire(surplus)
 
-    async def _confirm(self, proxy: EnvoyAdmin) -> None:
+    async def _confirm(self) -> None:
         wanted = (await change_traffic(self._folder, self._order, lambda traffic: traffic)).split
+        proxy = running_proxy(self._book.plane)
+        if proxy is None:
+            raise BackendError("Envoy has ended while it was given its order.", f"See {self._folder.envoy_log}.")
         found = await proxy.split()
         if found != wanted:
             raise BackendError(
@@ -147,7 +148,7 @@ class Convergence:
         if plane.proxy is not None:
             await stop_proxy(plane.proxy, self._options.drain_seconds)
             self._book.write(replace(plane, proxy=None))
-        await self._instances.retire(self._book.plane.instances, None)
+        await self._instances.retire(self._book.plane.instances)
 
         def empty(traffic: Traffic) -> Traffic:
             return Traffic(traffic.sequence, traffic.desired)

@@ -7,18 +7,18 @@ whoever comes next, after a cancellation or a SIGKILL at any point, knows what r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from pithead.backends import detached_processes, process_plan
 from pithead.backends.clean_environment import clean_environment
-from pithead.backends.envoy_admin import EnvoyAdmin
 from pithead.backends.envoy_bootstrap import CLUSTERS, Endpoint
-from pithead.backends.envoy_proxy import drained, endpoints_taken_over, has_endpoints, write_endpoints
+from pithead.backends.envoy_proxy import drained, endpoints_taken_over, has_endpoints, running_proxy, write_endpoints
 from pithead.backends.finishing import all_or_none, finish, in_thread
 from pithead.backends.log_files import tail
 from pithead.backends.ports_found import free_port
@@ -31,6 +31,7 @@ from pithead.delivery.ports import Artifact, BackendError, CheckFailed, Log
 from pithead.delivery.secrets import reveal_all
 
 PROBE_SECONDS: Final = 2.0
+KEEP_SECONDS: Final = 0.5
 
 _FIRST_PAUSE_SECONDS: Final = 0.02
 _PORT_TRIES: Final = 4
@@ -51,7 +52,9 @@ def _tree(artifact: Artifact) -> Path:
 
 
 class Instances:
-    """`may_go_on` is asked at every wait and raises when a newer order has taken over."""
+    """`may_go_on` is asked at every wait for readiness and raises when a newer order has taken over. `keep_rest`, if it
+    is set, is awaited now and then meanwhile, with the names of those that are waited for: what runs must go on running.
+    """
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class Instances:
         self._book = book
         self._log = log
         self._may_go_on = may_go_on
+        self.keep_rest: Callable[[Collection[str]], Awaitable[None]] | None = None
         self.recipe = recipe(options.command, self._environment)
 
     def in_slot(self, slot: Slot) -> tuple[InstanceRecord, ...]:
@@ -102,6 +106,7 @@ class Instances:
                 awaited.append(record.name)
         for _ in range(count - len(fitting)):
             awaited.append(await self._start(slot, artifact))
+        keeping = asyncio.create_task(self._keep_rest(awaited))
         try:
             await all_or_none(self._until_ready(name, artifact) for name in dict.fromkeys(awaited))
         except CheckFailed:
@@ -109,17 +114,21 @@ class Instances:
                 await self._log.write([f"{name}: {line}" for line in tail(self._folder.log_of(name), _SHOWN_LINES)])
             await self._end([record for record in map(self._named, awaited) if not record.was_ready])
             raise
+        finally:
+            keeping.cancel()
+            await asyncio.wait({keeping})
 
     async def restart(self, record: InstanceRecord, artifact: Artifact) -> None:
         """The same instance again, in a new process on a new port."""
-        await self._end_leftovers([record])
+        await self.end_leftovers([record])
         self._put(replace(record, restarts=record.restarts + record.was_ready, serves=False))
         await self._spawn(record.name, artifact)
 
-    async def publish(self, slot: Slot, admin: EnvoyAdmin | None, without: Sequence[str] = ()) -> None:
-        """Tells Envoy which instances the slot has, and waits until it goes by that."""
+    async def publish(self, slot: Slot, without: Sequence[str] = ()) -> None:
+        """Tells Envoy which instances the slot has, and waits until it goes by that, if it runs."""
         listed = self._listed(slot, without)
         write_endpoints(self._folder, slot, listed)
+        admin = running_proxy(self._book.plane)
         if admin is not None:
             await endpoints_taken_over(admin, slot, listed)
 
@@ -134,7 +143,7 @@ class Instances:
             *(Endpoint(record.port, is_draining=True) for record in leaving),
         ]
 
-    async def retire(self, records: Sequence[InstanceRecord], admin: EnvoyAdmin | None) -> None:
+    async def retire(self, records: Sequence[InstanceRecord]) -> None:
         """No new requests, time for those in hand, out of Envoy, ended."""
         if not records:
             return
@@ -143,10 +152,11 @@ class Instances:
         names = [record.name for record in records]
         for slot in CLUSTERS:
             ports = [record.port for record in records if record.slot == slot]
+            admin = running_proxy(self._book.plane)
             if ports and admin is not None:
-                await self.publish(slot, admin)
+                await self.publish(slot)
                 await drained(admin, slot, ports, self._options.drain_seconds)
-            await self.publish(slot, admin, names)
+            await self.publish(slot, names)
         await self._end([self._named(name) for name in names])
 
     def set_serving(self, record: InstanceRecord, serves: bool, detail: str = "") -> None:
@@ -155,6 +165,12 @@ class Instances:
 
     def put(self, record: InstanceRecord) -> None:
         self._put(record)
+
+    async def _keep_rest(self, awaited: Collection[str]) -> None:
+        while self.keep_rest is not None:
+            await asyncio.sleep(KEEP_SECONDS)
+            with contextlib.suppress(BackendError):  # told by the next watch; the order at hand is not to blame
+                await self.keep_rest(awaited)
 
     async def _start(self, slot: Slot, artifact: Artifact) -> str:
         name = process_plan.new_name(self._book.plane, artifact.digest)
@@ -201,7 +217,7 @@ class Instances:
                 if tries >= _PORT_TRIES or not self._lost_its_port(record):
                     raise self._has_ended(record)
                 tries += 1
-                await self._end_leftovers([record])
+                await self.end_leftovers([record])
                 await self._spawn(name, artifact)
                 continue
             left = max(0.1, deadline - time.monotonic())
@@ -248,11 +264,11 @@ class Instances:
         """Ends them with all their descendants and forgets them."""
         processes = [record.process for record in records if record.process is not None]
         await detached_processes.end(processes, self._options.stop_grace_seconds)
-        await self._end_leftovers(records)
+        await self.end_leftovers(records)
         for record in records:
             self._forget(record)
 
-    async def _end_leftovers(self, records: Sequence[InstanceRecord]) -> None:
+    async def end_leftovers(self, records: Sequence[InstanceRecord]) -> None:
         """Descendants that left the session, and those of a leader that has ended by itself."""
         processes = [record.process for record in records if record.process is not None]
         await detached_processes.end(processes, 0.0)

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from pithead.backends import detached_processes, process_plan
-from pithead.backends.envoy_admin import EnvoyAdmin
+from pithead.backends.envoy_proxy import running_proxy
 from pithead.backends.ports_found import LOOPBACK
 from pithead.backends.process_instances import is_running
 from pithead.backends.process_options import ProcessOptions
 from pithead.backends.process_state import InstanceRecord, Plane, Slot, StateFolder, Traffic
-from pithead.backends.process_traffic import running_proxy
 from pithead.backends.readiness import unready
 from pithead.delivery.durations import format_duration
 from pithead.delivery.ports import Arm, ArmAddress, BackendError, Instance, InstanceState, Observed
@@ -45,7 +44,7 @@ async def observe(folder: StateFolder, options: ProcessOptions, note: str = "") 
 
 async def _weight(plane: Plane, traffic: Traffic) -> tuple[int, str]:
     """The canary's share in per cent as the proxy has it, and what is wrong with the proxy."""
-    proxy: EnvoyAdmin | None = running_proxy(plane)
+    proxy = running_proxy(plane)
     if proxy is None:
         return 0, "Envoy is not running: nothing is served."
     try:

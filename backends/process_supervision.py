@@ -1,4 +1,5 @@
-"""One look at what should run, and the mend of what does not: done twice a second while somebody watches the target.
+"""One look at what should run, and the mend of what does not: done twice a second while somebody watches the target or
+waits for new instances.
 
 An instance that ended is started again, sooner at first and later when it keeps ending. One that is not ready gets no
 requests for as long as another one of its slot is. An Envoy that ended is started with the split that was in force.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from typing import Final
 
 from pithead.backends import detached_processes, process_plan
@@ -32,17 +34,18 @@ class Supervision:
         self._folder = folder
         self._failures: dict[str, int] = {}
 
-    async def round(self, book: PlaneBook, instances: Instances) -> None:
+    async def round(self, book: PlaneBook, instances: Instances, busy: Collection[str] = ()) -> None:
+        """`busy` are those that somebody else is starting."""
         traffic = self._folder.traffic.read()
         if not book.plane.instances:
             return
-        for record in book.plane.instances:
+        for record in [record for record in book.plane.instances if record.name not in busy]:
             await self._mend(record, traffic, instances)
-        await self._look(book, instances)
-        proxy = await ensure_proxy(self._folder, book, self._options, instances, traffic)
+        await self._look(book, instances, busy)
+        await ensure_proxy(self._folder, book, self._options, instances)
         for slot in CLUSTERS:
             if not instances.is_published(slot):
-                await instances.publish(slot, proxy)
+                await instances.publish(slot)
         for path in (self._folder.envoy_log, *(self._folder.log_of(record.name) for record in book.plane.instances)):
             bound(path)
 
@@ -53,14 +56,15 @@ class Supervision:
         now = time.time()
         if record.process is not None and not is_running(record):
             how = detached_processes.how_it_ended(record.process)
+            await instances.end_leftovers([record])
             record = process_plan.ended(record, how, now, self._options.restart_limit)
             instances.put(record)
         if record.process is None and now >= record.next_start_at:
             await instances.restart(record, artifact)
 
-    async def _look(self, book: PlaneBook, instances: Instances) -> None:
+    async def _look(self, book: PlaneBook, instances: Instances, busy: Collection[str]) -> None:
         records = [record for record in book.plane.instances if is_running(record) and not record.is_stopping]
-        records = [record for record in records if record.was_ready]
+        records = [record for record in records if record.was_ready and record.name not in busy]
         answers = await asyncio.gather(
             *(unready(record.port, self._options.readiness.path, PROBE_SECONDS) for record in records)
         )

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from pithead.backends import artifact_pins, detached_processes, process_plan
-from pithead.backends.envoy_admin import EnvoyAdmin
-from pithead.backends.process_state import Plane, StateFolder, Traffic
+from pithead.backends import artifact_pins, process_plan
+from pithead.backends.envoy_proxy import running_proxy
+from pithead.backends.process_state import StateFolder, Traffic
 from pithead.backends.state_files import locked
 from pithead.delivery.ports import BackendError, Desired
 
@@ -23,12 +23,6 @@ class SupersededError(BackendError):
 
     def __init__(self) -> None:
         super().__init__("A newer order for this target has taken over.", "Nothing is to be done.")
-
-
-def running_proxy(plane: Plane) -> EnvoyAdmin | None:
-    """The admin address of the Envoy that runs, if it runs."""
-    proxy = plane.proxy
-    return EnvoyAdmin(proxy.admin_url) if proxy is not None and detached_processes.is_alive(proxy.process) else None
 
 
 async def give_order(folder: StateFolder, desired: Desired) -> Traffic:
@@ -55,6 +49,12 @@ async def change_traffic(folder: StateFolder, order: Traffic, change: Callable[[
                 if artifact is not None:
                     artifact_pins.pin(artifact.location, folder.traffic.path)
         return after
+
+
+async def renew_split(folder: StateFolder) -> None:
+    """Tells an Envoy that was just started what has been ordered since its configuration was written."""
+    async with locked(folder.order_lock, poll_seconds=_POLL_SECONDS):
+        await _put(folder, folder.traffic.read())
 
 
 def must_be_in_force(folder: StateFolder, order: Traffic) -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from pithead.backends import detached_processes, log_files, process, process_traffic
+from pithead.backends import detached_processes, envoy_proxy, log_files, process, process_traffic
 from pithead.backends.envoy_admin import EnvoyAdmin
 from pithead.backends.process import ProcessTarget
 from pithead.backends.process_state import StateFolder
@@ -334,6 +334,61 @@ async def test_restarts_under_watch_are_told_and_the_log_of_the_last_life_is_kep
     await asyncio.wait({watching})
     assert (await get(address)).commit == "old"
     assert folder.log_of(before.name).with_name(f"{before.name}.log.1").exists()
+
+
+async def test_what_runs_is_kept_running_while_new_instances_are_waited_for(
+    make: Make, old: Artifact, tmp_path: Path, lines: Any
+) -> None:
+    slow = artifact_of(tmp_path / "artifacts", "slow", start_seconds=60)
+    target = make(instances=2)
+    await target.apply(Desired(old), lines)
+    before = await target.observe()
+    starting = asyncio.create_task(target.apply(Desired(old, slow, 10), lines))
+    await until(lambda: _has_instances(target, 3))
+    (proxy,) = [one for one in processes_in(tmp_path) if one.name() == "envoy"]
+    proxy.kill()
+    next(one for one in processes_in(Path(old.location)) if "serve.py" in one.cmdline()).kill()
+
+    async def are_back() -> bool:
+        baseline = [one for one in (await target.observe()).instances if one.arm == "baseline"]
+        return sorted((one.state, one.restarts) for one in baseline) == [("ready", 0), ("ready", 1)]
+
+    await until(are_back)
+    await until(lambda: _answers(before.address))
+    assert not starting.done()
+    await target.apply(Desired(old), lines)
+    with pytest.raises(process_traffic.SupersededError):
+        await starting
+
+
+async def _has_instances(target: ProcessTarget, count: int) -> bool:
+    return len((await target.observe()).instances) == count
+
+
+async def _answers(address: str) -> bool:
+    return (await get(address)).commit == "old"
+
+
+async def test_a_proxy_that_is_started_late_goes_by_the_newest_order(
+    make: Make, old: Artifact, new: Artifact, lines: Any, folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make().apply(Desired(old, new, 50), lines)
+    real = envoy_proxy.start_proxy
+
+    async def start_while_an_order_comes(*arguments: Any) -> Any:
+        started = await real(*arguments)
+        await process_traffic.give_order(folder, Desired(old))
+        return started
+
+    admin = EnvoyAdmin((await make().observe()).arms["canary"].labels["envoy_admin"])
+    proxy = json.loads(folder.plane.path.read_text())["proxy"]["process"]
+    await detached_processes.end([detached_processes.Detached(proxy["pid"], proxy["born"])], 1.0)
+    monkeypatch.setattr("pithead.backends.process_convergence.start_proxy", start_while_an_order_comes)
+    with pytest.raises(process_traffic.SupersededError):
+        await make().apply(Desired(old, new, 50), lines)
+    observed = await make().observe()
+    assert observed.weight == 0
+    assert observed.arms["canary"].labels["envoy_admin"] != admin.url
 
 
 async def test_teardown_leaves_no_file(make: Make, old: Artifact, lines: Any, folder: StateFolder) -> None:
