@@ -145,13 +145,20 @@ class Runner:
             command = self.ledger.state.unanswered[0]
             if isinstance(command.wish, e.StartRequested | e.RetryRequested) and not self._knows(command.wish):
                 await self._refresh_pending()
-            await self.ledger.decide(
-                lambda state: (
-                    decisions.answer(state, state.unanswered[0], self._blueprint, time.time())
-                    if state.unanswered
-                    else ()
-                )
-            )
+            await self.ledger.decide(self._answer)
+
+    def _answer(self, state: ServiceState) -> Sequence[NewEvent]:
+        if not state.unanswered:
+            return ()
+        command = state.unanswered[0]
+        try:
+            return decisions.answer(state, command, self._blueprint, time.time())
+        except Exception as error:
+            # Unanswered, it would be asked again for ever and keep all later ones, an abort too, from an answer.
+            traceback.print_exc()
+            why = f"the runner failed at it ({type(error).__name__}: {error}); its log has more."
+            refused = e.Refused(command.kind.removesuffix("_requested"), self._clean(why))
+            return (NewEvent(RUNNER, refused, command.release, command.seq),)
 
     def _knows(self, wish: e.StartRequested | e.RetryRequested) -> bool:
         """Whether the list of pending commits is of what is live now, and has what the wish names."""
@@ -268,12 +275,16 @@ class Runner:
 
     async def _watch_target(self) -> None:
         backoff = FIRST_BACKOFF_SECONDS
+        was_unseen = True
         while True:
             try:
                 async for observed in self._backends.target.watch():
                     await self._record_target(observed)
-                    backoff = FIRST_BACKOFF_SECONDS
+                    if was_unseen:  # not each time: whether it can be driven is for the convergence to say
+                        await self._back("target")
+                    was_unseen, backoff = False, FIRST_BACKOFF_SECONDS
             except (PortError, OSError) as error:
+                was_unseen = True
                 await self._lost("target", error)
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)

@@ -59,6 +59,8 @@ class Watchman:
         release = state.in_flight
         if release is None or release.number != number:
             return ()
+        if self._lost and all(j.word != "fail" for j in judged):
+            return ()  # what was seen before says nothing about now
         return judge_step(state, self._blueprint, judged, time.time())
 
     async def _look(self, release: Release, attempt: int) -> Sequence[Judged]:
@@ -86,14 +88,19 @@ class Watchman:
 
     async def _could_not_scrape(self, error: Exception) -> None:
         self._lost += 1
-        if self._lost != LOST_SCRAPES:
+        if self._lost % LOST_SCRAPES:  # also after an operator let it go on without them
             return
         message = str(error) or type(error).__name__
         mend = error.mend if isinstance(error, PortError) else ""
 
         def lost(state: ServiceState) -> Sequence[NewEvent]:
-            told = NewEvent(RUNNER, e.BackendLost("metrics", message, mend))
-            return (told, *error_canary(state, self._blueprint, f"no metrics: {message}"))
+            known = state.lost.get("metrics")
+            told = (
+                []
+                if known and known.message == message
+                else [NewEvent(RUNNER, e.BackendLost("metrics", message, mend))]
+            )
+            return (*told, *error_canary(state, self._blueprint, f"no metrics: {message}"))
 
         await self._ledger.decide(lost)
 
