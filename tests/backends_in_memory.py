@@ -49,14 +49,12 @@ class Changing:
     """Wakes whoever watches."""
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self.next = asyncio.Event()
+        """Of the next change from here on: to be taken before looking, and awaited after."""
 
     def tell(self) -> None:
-        done, self._event = self._event, asyncio.Event()
+        done, self.next = self.next, asyncio.Event()
         done.set()
-
-    async def wait(self) -> None:
-        await self._event.wait()
 
 
 class Source:
@@ -112,11 +110,12 @@ class Source:
     async def watch(self) -> AsyncIterator[str]:
         told = None
         while True:
+            change = self._changing.next
             head = await self.head()
             if head != told:
                 told = head
                 yield head
-            await self._changing.wait()
+            await change.wait()
 
     async def check(self) -> Sequence[Finding]:
         return ()
@@ -287,12 +286,9 @@ class Target:
 
     async def watch(self) -> AsyncIterator[Observed]:
         while True:
-            wait = asyncio.ensure_future(self._changing.wait())
-            try:
-                yield await self.observe()
-                await wait
-            finally:
-                wait.cancel()
+            change = self._changing.next
+            yield await self.observe()
+            await change.wait()
 
     async def check(self) -> Sequence[Finding]:
         return ()
@@ -307,12 +303,14 @@ class Metrics:
         self.error_ratio: dict[str, float] = {}
         self.fault: Exception | None = None
         self.scrapes = 0
+        self.changing = Changing()
         self._counts: dict[str, Counts] = {}
 
     async def scrape(self, arms: Mapping[Arm, ArmAddress], metrics: Sequence[MetricSpec]) -> Sequence[Sample]:
         if self.fault is not None:
             raise self.fault
         self.scrapes += 1
+        self.changing.tell()
         share = {"canary": self.target.weight / 100, "baseline": 1 - self.target.weight / 100}
         readings: dict[str, Counts] = {}
         for arm, address in arms.items():
