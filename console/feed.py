@@ -243,7 +243,7 @@ class Feed:
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _look_for_runner(self) -> None:
-        is_wanted = self._is_folded and self._starts_runners and self._desk.wants_runner(self.state)
+        is_wanted = self._is_folded and self._starts_runners
         holder, has_started = await asyncio.to_thread(self._runner_now, is_wanted)
         word: RunnerWord = "alive" if holder else "none"
         before, self._runner = self._runner, word
