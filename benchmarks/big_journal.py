@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from terminal import Terminal
@@ -122,6 +123,10 @@ def _fill_lines(journal: Journal) -> Figure:
     )
 
 
+def _holds(mark: str, text: str) -> bool:
+    return mark in text
+
+
 def _open(folder: Path, journal: Journal) -> list[Figure]:
     book, number = LogBook(journal), journal.fold().last_release
     environment = {"PITHEAD_STATE": str(folder / "state"), "PITHEAD_NO_RUNNER": "1"}
@@ -135,7 +140,7 @@ def _open(folder: Path, journal: Journal) -> list[Figure]:
             for turn in range(5):
                 mark = f"mark-{attempt}-{turn}-here"
                 book.write(number, "unit", 1, book.count(number, "unit", 1), [mark])
-                delays.append(terminal.wait_for(lambda text, mark=mark: mark in text))
+                delays.append(terminal.wait_for(partial(_holds, mark)))
     return [
         Figure("console open to first full screen, median of 3", statistics.median(opened), "s", 2.0),
         Figure("a new log line to the screen, median", statistics.median(delays) * 1000, "ms"),

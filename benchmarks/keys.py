@@ -125,4 +125,4 @@ def _keys(folder: Path, command: list[str], environment: Mapping[str, str]) -> l
 
 
 def _is_shown(text: str) -> bool:
-    return "paused by bench" in text
+    return "space resume" in text
