@@ -45,6 +45,10 @@ check: for-work ## style, types, and which room may import which
 bench: for-work ## each figure that the project claims, measured here; ARGS=NAME for one of them
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: picture
+picture: for-work ## draw docs/console.svg anew, on a real release of the demo's service
+	@$(BIN)/python tools/picture.py
+
 .PHONY: format
 format: for-work ## put the code into the project's form
 	@$(BIN)/ruff check --fix .

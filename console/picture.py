@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 from pithead.console.app import PitheadApp
@@ -26,4 +27,9 @@ async def _picture(desk: Desk, size: tuple[int, int]) -> str:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await app.is_settled()
         await pilot.pause()
-        return app.export_screenshot(title=f"pithead · {desk.service}")
+        return _without_fonts(app.export_screenshot(title=f"pithead · {desk.service}"))
+
+
+def _without_fonts(svg: str) -> str:
+    """The picture without the fonts that it would load from elsewhere: whoever looks has one of fixed width."""
+    return re.sub(r"@font-face\s*\{.*?\}\s*", "", svg, flags=re.DOTALL)

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from pithead.delivery.events import VerdictWord
@@ -57,16 +58,16 @@ class Judged:
 
 def judge(specs: Sequence[MetricSpec], samples: Sequence[Sample]) -> tuple[Judged, ...]:
     """A verdict per spec from all samples of this attempt so far, oldest first. Samples of other metrics are ignored."""
-    return tuple(_judge_metric(spec, [s for s in samples if s.metric == spec.name]) for spec in specs)
+    return tuple(_judge_metric(spec, [_usable(spec, s) for s in samples if s.metric == spec.name]) for spec in specs)
 
 
 def overall(specs: Sequence[MetricSpec], judged: Sequence[Judged]) -> VerdictWord:
     """Of a release: one critical fail is enough; a pass needs a pass of every critical metric."""
-    critical = {spec.name for spec in specs if spec.is_critical}
-    words = [j.word for j in judged if j.metric in critical]
+    known = {j.metric: j.word for j in judged}
+    words = [known.get(spec.name, "no_data") for spec in specs if spec.is_critical]
     if "fail" in words:
         return "fail"
-    if not words or all(word == "pass" for word in words):
+    if all(word == "pass" for word in words):
         return "pass"
     return "no_data" if "no_data" in words else "inconclusive"
 
@@ -81,6 +82,29 @@ class _Tally:
     @property
     def rate(self) -> float:
         return self.bad / self.total if self.total else 0.0
+
+
+def _usable(spec: MetricSpec, sample: Sample) -> Sample:
+    """The sample, without a reading that cannot be what the metric counts: it is as good as none, and never a zero."""
+    canary = sample.canary if _is_usable(spec, sample.canary) else None
+    baseline = sample.baseline if _is_usable(spec, sample.baseline) else None
+    if canary is sample.canary and baseline is sample.baseline:
+        return sample
+    return replace(sample, canary=canary, baseline=baseline)
+
+
+def _is_usable(spec: MetricSpec, reading: Reading | None) -> bool:
+    match reading:
+        case Counts(bad, total) if spec.kind == "ratio":
+            return _is_count(bad) and _is_count(total)
+        case Histogram(le, count) if spec.kind == "latency":
+            is_rising = all(a < b for a, b in pairwise(le)) and all(a <= b for a, b in pairwise(count))
+            return 0 < len(le) == len(count) and is_rising and all(map(_is_count, count)) and le[0] >= 0
+    return False
+
+
+def _is_count(value: float) -> bool:
+    return 0 <= value < math.inf
 
 
 def _judge_metric(spec: MetricSpec, samples: Sequence[Sample]) -> Judged:
@@ -120,7 +144,7 @@ def _decide(
         return "fail", f"{value} is over the limit of {limit}, in {canary.total:,.0f} canary requests."
     is_beyond = canary.rate > (1 + spec.tolerance) * baseline.rate
     if evidence >= 1 / spec.alpha and canary.bad >= MIN_BAD and is_beyond:
-        return "fail", f"{facts}: {1 / min(evidence, 1e12):.0e} is the chance of this if it were no worse."
+        return "fail", f"{facts}: by chance alone in at most one of {min(evidence, 1e9):,.0f} releases."
     if canary.total < spec.min_samples:
         return "inconclusive", f"{canary.total:,.0f} of at least {spec.min_samples:,} canary requests so far."
     if baseline.total < spec.min_samples:
@@ -156,16 +180,14 @@ def _increments(samples: Sequence[Sample]) -> list[tuple[Reading, Reading]]:
 
 
 def _less(after: Reading, before: Reading) -> Reading | None:
-    """The increment, None when the two cannot be compared (other bounds, another kind, not a number)."""
+    """The increment, None when the two cannot be compared: other bounds."""
     match after, before:
         case Counts(bad, total), Counts(bad_before, total_before):
-            if not (math.isfinite(bad) and math.isfinite(total)):
-                return None
             if total < total_before or bad < bad_before:
                 return Counts(bad, total)
             return Counts(bad - bad_before, total - total_before)
         case Histogram(le, count), Histogram(le_before, count_before):
-            if le != le_before or not all(map(math.isfinite, count)):
+            if le != le_before:
                 return None
             if any(now < then for now, then in zip(count, count_before, strict=True)):
                 return Histogram(le, count)
@@ -176,7 +198,7 @@ def _less(after: Reading, before: Reading) -> Reading | None:
 def _tally(reading: Reading, bound: float | None) -> _Tally:
     match reading:
         case Counts(bad, total):
-            return _Tally(bad, total)
+            return _Tally(min(bad, total), total)  # scraped between two counters that belong together
         case Histogram(le, count) if count:
             fast = next((c for b, c in zip(le, count, strict=True) if bound is not None and b >= bound), count[-1])
             return _Tally(count[-1] - fast, count[-1])
