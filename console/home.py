@@ -91,7 +91,6 @@ class HomeScreen(Screen[None]):
         self._needle = ""
         self._offer = Offer()
         self._regions: Mapping[str, Region] = {}
-        self._hint_words = ""
 
     @property
     def layout(self) -> Layout:
@@ -153,13 +152,13 @@ class HomeScreen(Screen[None]):
     def show(self, glance: Glance, hint: str = "") -> None:
         """Paints what changed since the last glance."""
         self.glance = glance
-        self._hint_words = hint
-        self.pending.show(self._pending_view(glance), glance.now)
-        self._rearrange()
+        if glance.is_ready:  # before, nothing is known: an empty pane must not look like an empty service
+            self.pending.show(self._pending_view(glance), glance.now)
+            self._rearrange()
+            self.stages.show(glance)
+            self.canary.show(glance)
+            self.events.show(glance.events, glance.now)
         self.top.show(glance)
-        self.stages.show(glance)
-        self.canary.show(glance)
-        self.events.show(glance.events, glance.now)
         self.why.show(glance)
         self.hint.show(hint)
         self._show_keys()

@@ -31,11 +31,12 @@ class EventsPane(Pane):
         super().__init__(palette, "events")
         self._events: tuple[Event, ...] = ()
         self._now = 0.0
+        self._is_shown = False
         self.needle = ""
         self.chosen: int | None = None
 
     def show(self, events: Sequence[Event], now: float) -> None:
-        self._events, self._now = tuple(events), now
+        self._events, self._now, self._is_shown = tuple(events), now, True
         self.look()
 
     @property
@@ -73,6 +74,8 @@ class EventsPane(Pane):
         return line(("Events", "strong")), note
 
     def draw(self, width: int, height: int) -> list[Line]:
+        if not self._is_shown:
+            return []
         if not self.shown:
             return [line(("no event matches the filter" if self._events else "nothing has happened yet", "dim"))]
         top = self._top(height)

@@ -63,12 +63,6 @@ class LogPane(Pane):
     def draw(self, width: int, height: int) -> list[Line]:
         shown = self.ring.window(height)
         if not shown:
-            words = (
-                "no line matches"
-                if self.ring.is_filtered
-                else "nothing printed yet"
-                if self.stage
-                else "no stage has run yet"
-            )
+            words = "no line matches" if self.ring.is_filtered else "nothing printed yet" if self.stage else ""
             return [line((words, "dim"))]
         return [marked(text, self.ring.needle, width) for _, text in shown]

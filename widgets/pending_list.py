@@ -131,9 +131,10 @@ class PendingList(Pane):
         super().__init__(palette, "pending")
         self._view = PendingView()
         self._now = 0.0
+        self._is_shown = False
 
     def show(self, view: PendingView, now: float) -> None:
-        self._view, self._now = view, now
+        self._view, self._now, self._is_shown = view, now, True
         self.look()
 
     @property
@@ -155,7 +156,7 @@ class PendingList(Pane):
         return heading(self._view, self._now)
 
     def draw(self, width: int, height: int) -> list[Line]:
-        return rows(self._view, width, height, self._now)
+        return rows(self._view, width, height, self._now) if self._is_shown else []
 
 
 def moved(shown: Sequence[Commit], chosen: str | None, by: int) -> str | None:

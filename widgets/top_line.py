@@ -14,7 +14,7 @@ BETWEEN = line((" ▏", "rule"))
 TIGHT = line(" ")
 
 
-SHORTER = ("subject", "host", "locker", "long words", "age", "live", "separate")
+SHORTER = ("subject", "host", "locker", "long words", "age", "live", "separate", "whole words")
 """What gives way, in this order, when the line is too narrow for all of it."""
 
 
@@ -31,8 +31,10 @@ def top_line(glance: Glance, width: int) -> Line:
 
 def _left(glance: Glance, said: frozenset[str]) -> list[Line]:
     service = glance.state.service
+    if not glance.is_ready:
+        return [line((service, "strong")), _environment(glance, said), line(("reading the journal …", "accent"))]
     return [
-        line((service if "live" in said else service[:16], "strong")),
+        line((service if "live" in said else service[: 16 if "whole words" in said else 10], "strong")),
         _environment(glance, said),
         _live(glance, said),
         _health(glance, said),
@@ -40,11 +42,12 @@ def _left(glance: Glance, said: frozenset[str]) -> list[Line]:
 
 
 def _environment(glance: Glance, said: frozenset[str]) -> Line:
-    target = glance.target_name if "long words" in said else glance.target_name[:10]
+    target = glance.target_name if "long words" in said else glance.target_name[: 10 if "whole words" in said else 7]
     name = glance.environment.strip()
     if not name:
         return line((target, "accent"))
-    word: tuple[str, Ink] = (f" {name.upper()} ", "production") if glance.is_production else (f" {name} ", "staging")
+    loud = name.upper() if "whole words" in said else "PROD"
+    word: tuple[str, Ink] = (f" {loud} ", "production") if glance.is_production else (f" {name[:10]} ", "staging")
     return line(word, " ", (target, "accent")) if target else line(word)
 
 
@@ -64,10 +67,14 @@ def _health(glance: Glance, said: frozenset[str]) -> Line:
 
 
 def _right(glance: Glance, said: frozenset[str]) -> list[Line]:
-    operator = glance.operator if "host" in said else glance.operator.split("@")[0][:10]
+    operator = glance.operator
+    if "host" not in said:
+        operator = operator.split("@")[0][: 10 if "whole words" in said else 5]
     parts = [_runner(glance, said), line((operator, "dim"))]
     if glance.is_read_only:
         parts.append(line(("read-only", "wait")))
+    if not glance.is_ready:
+        return parts
     lock = glance.state.lock
     if lock is None:
         return [*parts, line(("open", "dim"))]
@@ -76,13 +83,13 @@ def _right(glance: Glance, said: frozenset[str]) -> list[Line]:
 
 def _runner(glance: Glance, said: frozenset[str]) -> Line:
     if glance.runner == "alive":
-        return line(("runner ", "dim"), ("✔", "good"))
+        return line(("runner " if "whole words" in said else "run ", "dim"), ("✔", "good"))
     is_wanted = bool(glance.state.in_flight or glance.state.queued or glance.state.unanswered)
     if glance.runner == "unknown":
-        return line(("runner …", "dim"))
+        return line(("runner …" if "whole words" in said else "run …", "dim"))
     if is_wanted:
         return line(("no runner", "harm"))
-    return line(("runner rests" if "long words" in said else "runner –", "dim"))
+    return line(("runner rests" if "long words" in said else "runner –" if "whole words" in said else "run –", "dim"))
 
 
 class TopLine(Pane):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from scenes import STATES, Scene
 
 from pithead.console.actions import ACTIONS, BY_ID, for_key, offered, why_not
 from pithead.console.cli import cli
@@ -14,7 +15,6 @@ from pithead.delivery import verbs
 from pithead.delivery.state import ServiceState
 from pithead.delivery.verbs import Verb
 from pithead.widgets.glance import Glance
-from tests.scenes import STATES, Scene
 
 
 def glance_of(tmp_path: Path, state: str) -> Glance:

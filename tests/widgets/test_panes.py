@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from happenings import new_events, placed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scenes import STATES, Scene
 
 from pithead.delivery import events as e
 from pithead.delivery.fold import fold
@@ -24,8 +26,6 @@ from pithead.widgets.pending_list import PendingView, moved, rows
 from pithead.widgets.stage_strip import heading, ladder, strip
 from pithead.widgets.top_line import top_line
 from pithead.widgets.why_line import why
-from tests.happenings import new_events, placed
-from tests.scenes import STATES, Scene
 
 
 def glance_of(tmp_path: Path, state: str) -> Glance:
@@ -73,7 +73,7 @@ def test_names_that_are_too_long_give_way_and_the_words_stay(tmp_path: Path) -> 
     )
     text = top_line(glance, 80).text
     assert len(text) == 80
-    assert "PRODUCTION" in text
+    assert " PROD " in text
     assert "LOCKED" in text
 
 
@@ -81,6 +81,13 @@ def test_production_is_a_word_in_an_ink_of_its_own_and_staging_another(tmp_path:
     glance = glance_of(tmp_path, "idle")
     assert (" PRODUCTION ", "production") in top_line(glance, 120).parts
     assert (" staging ", "staging") in top_line(replace(glance, environment="staging"), 120).parts
+
+
+def test_before_the_journal_is_read_nothing_is_claimed(tmp_path: Path) -> None:
+    text = top_line(replace(glance_of(tmp_path, "locked"), reading=0.4), 120).text
+    assert "reading the journal" in text
+    for claim in ("open", "LOCKED", "healthy", "nothing live"):
+        assert claim not in text
 
 
 # ── the release ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import unicodedata
 
+from happenings import payloads, values
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,6 @@ from pithead.delivery import events as e
 from pithead.delivery.events import KINDS, Event
 from pithead.widgets.events_pane import event_line
 from pithead.widgets.words import style, words
-from tests.happenings import payloads, values
 
 AT = time.time()
 
