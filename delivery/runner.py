@@ -17,6 +17,7 @@ from typing import Any
 
 from pithead.delivery import decisions, lease
 from pithead.delivery import events as e
+from pithead.delivery.answering import Answering
 from pithead.delivery.blueprint import Blueprint
 from pithead.delivery.convergence import Convergence
 from pithead.delivery.decisions import RUNNER, live_commit
@@ -71,7 +72,7 @@ class Runner:
             self.ledger, book, blueprint, backends.source, backends.builder, backends.commands, clean
         )
         self._watchman = Watchman(self.ledger, book, blueprint, backends.target, backends.metrics)
-        self._head: str | None = None
+        self._answering = Answering(self.ledger, blueprint, self._refresh_pending, clean)
         self._pending_turn = asyncio.Lock()
 
     async def run(self, version: str) -> None:
@@ -83,13 +84,13 @@ class Runner:
                 for work in (
                     self.ledger.follow,
                     self._heartbeat,
-                    self._answer_commands,
+                    self._answering.run,
                     self._convergence.run,
                     self._drive,
                     self._watch_source,
                     self._watch_target,
                 ):
-                    group.create_task(self._lasting(work), name=work.__name__)
+                    group.create_task(self._lasting(work), name=work.__qualname__)
         except* LeaseLostError:
             _tell("another runner took the lease: this one ends.")
 
@@ -136,38 +137,6 @@ class Runner:
             except JournalError as error:
                 _tell(str(error))
             await asyncio.sleep(lease.HEARTBEAT_SECONDS)
-
-    # ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _answer_commands(self) -> None:
-        while True:
-            await self.ledger.until(lambda state: bool(state.unanswered))
-            command = self.ledger.state.unanswered[0]
-            if isinstance(command.wish, e.StartRequested | e.RetryRequested) and not self._knows(command.wish):
-                await self._refresh_pending()
-            await self.ledger.decide(self._answer)
-
-    def _answer(self, state: ServiceState) -> Sequence[NewEvent]:
-        if not state.unanswered:
-            return ()
-        command = state.unanswered[0]
-        try:
-            return decisions.answer(state, command, self._blueprint, time.time())
-        except Exception as error:
-            # Unanswered, it would be asked again for ever and keep all later ones, an abort too, from an answer.
-            traceback.print_exc()
-            why = f"the runner failed at it ({type(error).__name__}: {error}); its log has more."
-            refused = e.Refused(command.kind.removesuffix("_requested"), self._clean(why))
-            return (NewEvent(RUNNER, refused, command.release, command.seq),)
-
-    def _knows(self, wish: e.StartRequested | e.RetryRequested) -> bool:
-        """Whether the list of pending commits is of what is live now, and has what the wish names."""
-        pending = self.ledger.state.pending
-        if pending is None or pending.base != live_commit(self.ledger.state):
-            return False
-        if isinstance(wish, e.RetryRequested):
-            return True
-        return bool(wish.commit) and any(c.sha.startswith(wish.commit) for c in pending.commits)
 
     # ── the release in flight ────────────────────────────────────────────────────────────────────────────────────
 
@@ -238,7 +207,6 @@ class Runner:
             while True:
                 try:
                     async for head in self._backends.source.watch():
-                        self._head = head
                         await self._refresh_pending(head)
                         await self._back("source")
                         backoff = FIRST_BACKOFF_SECONDS

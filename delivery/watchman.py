@@ -50,10 +50,11 @@ class Watchman:
         rows = await asyncio.to_thread(self._book.samples, release.number)
         self._samples = [sample for row in rows if row.attempt == attempt and (sample := as_sample(row))]
         while True:
-            now = time.time()
-            decision = partial(self._decision, release.number, await self._look(release, attempt))
-            await self._ledger.decide(decision)
-            await self._rest(now)
+            looked_at = time.time()
+            judged = await self._look(release, attempt)
+            decided_at = time.time()
+            await self._ledger.decide(partial(self._decision, release.number, judged))
+            await self._rest(looked_at, decided_at)
 
     def _decision(self, number: int, judged: Sequence[Judged], state: ServiceState) -> Sequence[NewEvent]:
         release = state.in_flight
@@ -123,7 +124,7 @@ class Watchman:
 
         await self._ledger.decide(changed)
 
-    async def _rest(self, looked_at: float) -> None:
+    async def _rest(self, looked_at: float, decided_at: float) -> None:
         """Until the next scrape is due, the step's hold time is over, or an operator did something to the step."""
         before = _standing(self._ledger.state)
         while True:
@@ -132,7 +133,8 @@ class Watchman:
             wait = looked_at + self._blueprint.interval_seconds - now
             if release is not None and release.shifted_at is not None and release.paused is None:
                 left = release.hold_seconds - release.held_seconds(now)
-                wait = min(wait, left) if left > 0 else wait
+                if now + left > decided_at:  # it ends, or ended, after what was decided last
+                    wait = min(wait, left)
             if wait <= 0:
                 return
             await self._ledger.changed(self._ledger.state.seq, wait)
