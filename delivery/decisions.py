@@ -54,7 +54,7 @@ class _Answer:
                 self._need("start")
                 return self._start(commit)
             case e.PromoteRequested(seen, full):
-                self._need("promote_full" if full else "promote", None if full else seen)
+                self._need("promote_full" if full else "promote", seen)
                 return self._promote(full)
             case e.PauseRequested():
                 self._need("pause")
@@ -146,11 +146,11 @@ class _Answer:
         if self.state.in_flight is None or (queued is not None and self.command.release == queued.number):
             assert queued is not None  # noqa: S101
             return (self._event(e.ReleaseEnded("cancelled", words), queued.number),)
-        cancelled: tuple[NewEvent, ...] = ()
-        if queued is not None:
-            why = f"release {self.state.in_flight.number} was aborted: start again if it is to go out all the same."
-            cancelled = (self._event(e.ReleaseEnded("cancelled", why), queued.number),)
+        cancelled = self._cancel_queued(f"release {self.state.in_flight.number} was aborted")
         return (*self._about_release(e.ReturnBegan("aborted", words)), *cancelled)
+
+    def _cancel_queued(self, why: str) -> tuple[NewEvent, ...]:
+        return tuple(self._event(new.payload, new.release) for new in cancel_queued(self.state, why))
 
     def _roll_back(self, to: int | None, reason: str) -> tuple[NewEvent, ...]:
         words = reason.strip() or f"rolled back by {self.command.actor}."
@@ -164,7 +164,8 @@ class _Answer:
         target = self._roll_back_target(to)
         assert self.state.live is not None  # noqa: S101
         number = self.state.last_release + 1
-        lock = self._lock(f"release {self.state.live.release} was rolled back: {words}")
+        why = f"release {self.state.live.release} was rolled back"
+        lock = (*self._lock(f"{why}: {words}"), *self._cancel_queued(why))
         return (self._event(plan_roll_back(self.state, target), number), *lock)
 
     def _roll_back_target(self, to: int | None) -> Release:
@@ -196,7 +197,10 @@ class _Answer:
             last = (self.state.release(number) if number is not None else None) or self.state.ended[0]
             if last.kind == "rollback":
                 raise _RefusalError("retry", f"release {last.number} was a roll-back: roll back again.")
-            return self._start(last.commit)
+            try:
+                return self._start(last.commit)
+            except _RefusalError as refusal:
+                raise _RefusalError("retry", refusal.reason) from None
         stage = release.running_stage or next((s for s in release.stages if s.state in ("failed", "errored")), None)
         if stage is None:
             raise _RefusalError("retry", f"release {release.number} has no stage to try again.")
@@ -305,6 +309,14 @@ def start_queued(state: ServiceState, blueprint: Blueprint) -> tuple[NewEvent, .
     if reason is not None:
         return (NewEvent(RUNNER, e.ReleaseEnded("cancelled", reason), queued.number),)
     return (NewEvent(queued.started_by, plan_forward(state, blueprint, commit), queued.number),)
+
+
+def cancel_queued(state: ServiceState, why: str) -> tuple[NewEvent, ...]:
+    """What waits in the queue has the bad commit in it too: it must not go out by itself once the lock is gone."""
+    if state.queued is None:
+        return ()
+    words = f"{why}: start again if it is to go out all the same."
+    return (NewEvent(RUNNER, e.ReleaseEnded("cancelled", words), state.queued.number),)
 
 
 # ── moves ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -420,6 +432,8 @@ def fail_canary(state: ServiceState, blueprint: Blueprint, reason: str) -> tuple
     moves = [NewEvent(RUNNER, payload, release.number) for payload in (*ended, began)]
     if is_return and state.lock is None:
         moves.append(NewEvent(RUNNER, e.Locked(f"release {release.number} was rolled back: {reason}")))
+    if is_return:
+        moves.extend(cancel_queued(state, f"release {release.number} was rolled back"))
     return tuple(moves)
 
 

@@ -25,7 +25,7 @@ from pithead.delivery.state import (
     Verdict,
 )
 
-VERSION = 1
+VERSION = 2
 """Raised with every change to what the fold makes of an event: checkpoints of another version are not read."""
 
 KEPT_RELEASES = 200
@@ -207,7 +207,8 @@ def _apply_in_flight(release: Release, event: Event) -> Release:
                 release, is_fast=release.is_fast or full, accepted=release.step, moved=_move(event, "promoted")
             )
         case e.Paused(reason, words):
-            return replace(release, paused=Pause(reason, words, event.actor, event.at, event.seq))
+            # A pause may take the place of another one; the time under the first was not held either.
+            return replace(_resume(release, event), paused=Pause(reason, words, event.actor, event.at, event.seq))
         case e.Resumed():
             return _resume(release, event)
         case e.Retried():

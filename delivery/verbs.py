@@ -81,9 +81,10 @@ def why_not(state: ServiceState, verb: Verb, number: int | None = None, seen: in
     words = REASONS[verb].get(where)
     if words is not None:
         return _fill(words, state, release)
-    if verb in BLOCKED_BY_LOCK and state.lock is not None:
+    is_way_back = release is not None and release.kind == "rollback" and where != "ended"
+    if verb in BLOCKED_BY_LOCK and state.lock is not None and not (is_way_back and verb != "start"):
         return f"locked by {state.lock.by}: {state.lock.reason} Unlock first."
-    if verb in ("promote", "resume", "retry") and release is not None and seen is not None:
+    if verb in ("promote", "promote_full", "resume", "retry") and release is not None and seen is not None:
         stale = _why_stale(verb, release, seen)
         if stale is not None:
             return stale
@@ -91,8 +92,10 @@ def why_not(state: ServiceState, verb: Verb, number: int | None = None, seen: in
 
 
 def _why_stale(verb: Verb, release: Release, seen: int) -> str | None:
-    moved = release.moved
-    if release.phase != "ended" and seen < moved.seq:
+    moved, paused = release.moved, release.paused
+    if paused is not None and seen < paused.seq:
+        return f"stale: release {release.number} was paused since that screen, by {paused.by}: {paused.words}"
+    if release.phase != "ended" and seen < moved.seq and verb != "promote_full":  # that one is about no single step
         at = f"{release.weight} %" if release.step >= 0 else (release.next_stage.name if release.next_stage else "")
         here = f"; it is at {at}" if at and at not in moved.words else ""
         return (
@@ -110,7 +113,9 @@ def _why_not_here(state: ServiceState, verb: Verb, where: Place, release: Releas
             return "no commit awaits release."
         case "promote" | "promote_full" if release and release.step < 0:
             return f"release {release.number} is on its way to its first step."
-        case "pause" if release and release.paused:
+        case "promote" if release and where == "rollout" and release.shifted_at is None:
+            return f"release {release.number} is on its way to {release.weight} %: nothing shows yet that it runs."
+        case "pause" if release and release.paused and release.paused.reason != "undecided":
             return f"release {release.number} is paused already, by {release.paused.by}: {release.paused.words}"
         case "resume" if release and release.paused is None:
             return f"release {release.number} is not paused."
