@@ -13,7 +13,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -230,7 +230,7 @@ class Journal:
 
     # ── following ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def follow(self, after: int, every: float = FOLLOW_SECONDS) -> AsyncIterator[list[Event]]:
+    async def follow(self, after: int, every: float = FOLLOW_SECONDS) -> AsyncGenerator[list[Event], None]:
         """Batches of events after seq `after`, for ever. Looks each `every` seconds whether the database was written
         to at all, and reads only then."""
         with self.telling():
