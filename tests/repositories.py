@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 FIRST_COMMIT_AT = 1_700_000_000
@@ -61,7 +61,9 @@ class Repository:
         self._record("commit", "--quiet", "--allow-empty", "--file=-", author=author, stdin=message.encode())
         return self.head()
 
-    def raw_commit(self, message: bytes, author: bytes = b"Ada <ada@example.org>") -> str:
+    def raw_commit(
+        self, message: bytes, author: bytes = b"Ada <ada@example.org>", headers: Sequence[bytes] = ()
+    ) -> str:
         """Puts a commit with exactly this message on the branch at hand, its tree unchanged, past git's own checks."""
         parent = self.head()
         at = self._tick()
@@ -70,6 +72,7 @@ class Repository:
             b"parent " + parent.encode(),
             b"author %s %d +0000" % (author, at),
             b"committer %s %d +0000" % (author, at),
+            *headers,
         ]
         raw = b"\n".join(lines) + b"\n\n" + message
         sha = self.git("hash-object", "-t", "commit", "-w", "--literally", "--stdin", stdin=raw)

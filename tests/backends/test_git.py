@@ -10,12 +10,12 @@ from subprocess import Popen
 
 import pytest
 from pydantic import ValidationError
+from repositories import Repository
 
 from pithead.backends import git_process, git_repository
 from pithead.backends.git import GitOptions, GitSource
 from pithead.backends.git_guard import Guarded
 from pithead.delivery.ports import BackendError, CheckFailed, Context
-from tests.repositories import Repository
 
 ABSENT = "0123456789" * 4
 
@@ -209,11 +209,18 @@ async def test_a_hook_that_calls_us_does_not_lead_us_to_its_own_repository(
     assert other.state() == before
 
 
-async def test_settings_of_the_user_do_not_spoil_what_is_read(repository: Repository, look_at: Look) -> None:
+async def test_settings_of_the_user_do_not_spoil_what_is_read(
+    repository: Repository, look_at: Look, tmp_path: Path
+) -> None:
+    talkative = tmp_path / "gpg"
+    talkative.write_text("#!/bin/sh\necho gpg: there is much to say >&2\nexit 1\n")
+    talkative.chmod(0o755)
     live = repository.commit("Live", files={"a.txt": "1\n"})
-    head = repository.commit("New", files={"a.txt": "2\n"})
+    size = repository.commit("Größe", files={"a.txt": "2\n"})
+    head = repository.raw_commit(b"Signed", headers=[b"gpgsig -----BEGIN PGP SIGNATURE-----", b" x"])
     for name, value in {
         "log.showSignature": "true",
+        "gpg.program": str(talkative),
         "log.showRoot": "false",
         "log.date": "relative",
         "log.decorate": "full",
@@ -227,8 +234,9 @@ async def test_settings_of_the_user_do_not_spoil_what_is_read(repository: Reposi
     }.items():
         repository.git("config", name, value)
     source = look_at(repository.path)
-    [commit] = (await source.commits(live, head)).commits
-    assert (commit.sha, commit.subject, commit.added, commit.deleted) == (head, "New", 1, 1)
+    signed, commit = (await source.commits(live, head)).commits
+    assert (signed.sha, signed.subject) == (head, "Signed")
+    assert (commit.sha, commit.subject, commit.added, commit.deleted) == (size, "Größe", 1, 1)
     assert [(change.path, change.added) for change in await source.changes(live)] == [("a.txt", 1)]
 
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from repositories import Repository
 
 from pithead.backends.git import GitOptions, GitSource
 from pithead.backends.git_worktree import _remove_tree
 from pithead.delivery.ports import BackendError, Context
-from tests.repositories import Repository
 
 NOBODY = 65534
 CRASHING = """

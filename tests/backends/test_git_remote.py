@@ -11,11 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from repositories import Repository
 
 from pithead.backends.git import GitOptions, GitSource
 from pithead.backends.git_remote import Remote
 from pithead.delivery.ports import BackendError, Context
-from tests.repositories import Repository
 
 Look = Callable[..., GitSource]
 

@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from left_clean import context, lines, no_process_left, processes_in
+from live_service import START, Users, artifact_of, get, until
 from pydantic import ValidationError
 
 from pithead.backends import detached_processes, envoy_proxy, log_files, process, process_traffic
@@ -23,8 +25,6 @@ from pithead.backends.process import ProcessTarget
 from pithead.backends.process_state import StateFolder
 from pithead.backends.state_files import write_text
 from pithead.delivery.ports import Artifact, BackendError, CheckFailed, Context, Desired
-from tests.left_clean import context, lines, no_process_left, processes_in
-from tests.live_service import START, Users, artifact_of, get, until
 
 Make = Callable[..., ProcessTarget]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from tests.left_clean import alive, context, lines, no_process_left, wait_until_gone
+from left_clean import alive, context, lines, no_process_left, wait_until_gone
 
 __all__ = ["alive", "context", "lines", "no_process_left", "wait_until_gone"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live_service import START, artifact_of, get, until
 
 from pithead.backends.envoy_metrics import EnvoyMetrics
 from pithead.backends.process import ProcessTarget
@@ -28,7 +29,6 @@ from pithead.delivery.ports import (
     Sample,
     Target,
 )
-from tests.live_service import START, artifact_of, get, until
 
 ERRORS, LATENCY = MetricSpec("errors", "ratio"), MetricSpec("latency", "latency")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from repositories import FIRST_COMMIT_AT, Repository
 
 from pithead.backends.git import GitOptions, GitSource
 from pithead.delivery.ports import CheckFailed, Context, Source
-from tests.repositories import FIRST_COMMIT_AT, Repository
 
 ABSENT = "0123456789" * 4
 

@@ -18,12 +18,12 @@ from typing import Any
 
 import psutil
 import pytest
+from left_clean import processes_in
+from live_service import START, Answer, Users, artifact_of, get, until
 
 from pithead.backends.envoy_admin import EnvoyAdmin
 from pithead.backends.process import ProcessTarget
 from pithead.delivery.ports import Artifact, BackendError, CheckFailed, Context, Desired, Observed, Target
-from tests.left_clean import processes_in
-from tests.live_service import START, Answer, Users, artifact_of, get, until
 
 Make = Callable[..., Target]
 

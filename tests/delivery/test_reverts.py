@@ -134,6 +134,17 @@ def test_a_merge_of_the_reverted_commit_without_its_revert_is_held_back() -> Non
     assert held_back(pending(top, back, merge, side, bad)) == {bad.sha: back.sha, merge.sha: back.sha}
 
 
+def test_side_lines_that_revert_each_others_commits_name_what_is_really_lacking() -> None:
+    x, y = commit("x", LIVE), commit("y", LIVE)
+    without_x = commit("without x", "y", body=f"This reverts commit {x.sha}.")
+    without_y = commit("without y", LIVE, body=f"This reverts commit {y.sha}.")
+    both = commit("both", "x", "without y")
+    head = commit("head", "without x", "both")
+    held = held_back(pending(head, without_x, both, without_y, y, x))
+    assert held[without_x.sha] == without_y.sha
+    assert held[both.sha] == without_x.sha, "it contains the other revert already"
+
+
 def test_a_side_line_that_forked_before_the_live_commit_would_take_it_away() -> None:
     main = commit("main", LIVE)
     side = commit("side", "before live")
