@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import func, insert, select
+
 from pithead.delivery.journal import Journal, persistently
 from pithead.delivery.journal_tables import logs, samples
-from sqlalchemy import func, insert, select
 
 BATCH_LINES = 500
 BATCH_SECONDS = 0.1
@@ -175,7 +176,8 @@ class StageLog:
 
     async def write(self, lines: Sequence[str]) -> None:
         for line in lines:
-            self._take(self._clean(line))
+            for part in self._clean(line).split("\n"):  # lines are numbered: one that holds two would shift the rest
+                self._take(part)
         while len(self._buffer) >= BATCH_LINES:
             await self.flush()
         if self._buffer and (self._timer is None or self._timer.done()):
@@ -183,12 +185,13 @@ class StageLog:
 
     async def close(self) -> None:
         """Writes what is left; says what was not kept."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._timer is not None and not self._turn.locked():
+            self._timer.cancel()  # one that writes just now is waited for below: its lines are out of the buffer
         if self._dropped_lines:
             limit = f"a log keeps {KEPT_BYTES:,} bytes and its last {KEPT_TAIL:,} lines"
             self._buffer.append(f"… {self._dropped_lines:,} lines not kept: {limit} …")
-            self._buffer.extend(self._tail)
+        self._buffer.extend(self._tail)
+        self._tail.clear()
         while self._buffer:
             await self.flush()
 

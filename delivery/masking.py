@@ -17,5 +17,16 @@ def masker(secrets: Iterable[str]) -> Callable[[str], str]:
     kept = sorted((value for value in values if len(value) >= SHORTEST), key=len, reverse=True)
     if not kept:
         return str
-    pattern = re.compile("|".join(re.escape(value) for value in kept))
-    return lambda text: pattern.sub(MASK, text)
+    # Looking ahead finds them where they overlap, too: masking the first alone would leave the end of the second.
+    pattern = re.compile(f"(?=({'|'.join(re.escape(value) for value in kept)}))")
+
+    def mask(text: str) -> str:
+        parts, done = [], 0
+        for found in pattern.finditer(text):
+            begin, end = found.span(1)
+            if begin >= done:
+                parts += [text[done:begin], MASK]
+            done = max(done, end)
+        return "".join(parts) + text[done:] if done else text
+
+    return mask
