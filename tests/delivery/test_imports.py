@@ -21,13 +21,15 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages(pithead.delivery.__path__
 CONFIG = """
 service: shop
 source:
-  git: {path: %(repository)s, branch: main}
-builder:
-  archive: {}
+  git: {repository: %(repository)s, branch: main}
+pipeline:
+  build:
+    archive: {}
 target:
   process: {command: "python3 -m http.server $PORT"}
 metrics:
-  envoy: {}
+  source:
+    envoy: {}
 """
 
 TELL = """
