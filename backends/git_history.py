@@ -23,11 +23,10 @@ LOG_FORMAT = (
     "-z",
     "--topo-order",
     "--encoding=UTF-8",
-    "--no-color",
     "--format=%H%x00%P%x00%aN%x00%ct%x00%s%x00%b%x00",
 )
 NAMED_FORMAT = "--format=%H%x00%s%x00"
-DIFF_FORMAT = ("--diff-merges=first-parent", "--no-ext-diff", "--no-textconv", "--no-relative", "-M")
+DIFF_FORMAT = ("--diff-merges=first-parent", "--no-relative", "-M")
 
 _FIELDS = 7
 _FIELD_BYTES = 4 * BODY_CHARACTERS + 1024
