@@ -113,7 +113,7 @@ def _about_other(release: Release) -> str:
         return _paused(release)
     match release.phase:
         case "canary":
-            keys = f"{_key('pause')} holds it, {_key('promote')} takes a step, {_key('abort')} brings it back."
+            keys = f"{_key('pause')} holds, {_key('promote')} goes on, {_key('abort')} brings it back."
             return f"Your release has {release.weight} % of the users. {keys}"
         case "rollout":
             return "All users have your release. It is judged a moment longer, then it is live."
@@ -123,15 +123,14 @@ def _about_other(release: Release) -> str:
 def _between_releases(script: Script, state: ServiceState) -> str:
     last = state.ended[0] if state.ended else None
     chapter = script.chapter_of(last) if last else None
-    is_caught = last is not None and chapter is not None and last.outcome in ("rolled_back", "failed")
-    if is_caught and chapter is not None and chapter.kind in _AFTER and last is not None and last.moved.by == "runner":
-        return _AFTER[chapter.kind]
+    if state.lock and last and chapter and last.outcome == "rolled_back" and last.moved.by == "runner":
+        return _AFTER.get(chapter.kind, _AFTER["errors"])
     if state.lock:
         return f"Locked: nothing can start. {_key('unlock')} unlocks, {_key('leave')} leaves and cleans up."
     if not as_pending(state).commits:
         return f"Everything is live. {_key('roll-back')} goes back to an earlier release, {_key('leave')} leaves."
-    start = f"choose a commit with {BY_ID['down'].label}, {_key('start')} releases up to it"
-    return f"Your turn: {start}. {_key('leave')} leaves and cleans up."
+    choose = f"{_key('down')} choose a commit, {_key('start')} releases up to it"
+    return f"Your turn: {choose}. {_key('leave')} leaves, and cleans up."
 
 
 def _key(action: str) -> str:
@@ -171,7 +170,7 @@ _FOUND: Final[Mapping[Kind, str]] = {
     "failing-test": "A test said no: it ends here, and no user has met it.",
 }
 _AFTER: Final[Mapping[Kind, str]] = {
-    "errors": f"Brought back, and locked so that it stays so. {_key('unlock')} unlocks; then it is your turn.",
-    "slow": f"Brought back, and locked so that it stays so. {_key('unlock')} unlocks; then it is your turn.",
-    "crash": f"No user met it. Locked, so that it stays so. {_key('unlock')} unlocks; then it is your turn.",
+    "errors": f"Brought back, and locked to keep it so. {_key('unlock')} unlocks: then it is your turn.",
+    "slow": f"Brought back, and locked to keep it so. {_key('unlock')} unlocks: then it is your turn.",
+    "crash": f"No user met it. Locked, so that it stays so. {_key('unlock')} unlocks: then it is your turn.",
 }
