@@ -34,9 +34,20 @@ class Ledger:
             new = decision(self.state)
             if not new:
                 return False
-            placed = await persistently(lambda: asyncio.to_thread(self.journal.append, new, self.epoch))
-            await self._take(placed)
+            await persistently(lambda: self._record(new))
             return True
+
+    async def _record(self, new: Sequence[NewEvent]) -> None:
+        """Also to its end when cancelled: the thread writes on, and the next decision has to know what it wrote."""
+        writing = asyncio.ensure_future(asyncio.to_thread(self.journal.append, new, self.epoch))
+        try:
+            placed = await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing})
+            if not writing.cancelled() and writing.exception() is None:
+                await self._take(writing.result())
+            raise
+        await self._take(placed)
 
     async def about_release(self, number: int, decision: Callable[[ServiceState], Sequence[Payload]]) -> bool:
         """The same for facts about release `number`, as long as it is the one in flight."""
