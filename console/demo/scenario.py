@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pithead.console.demo.history import Scenario
@@ -25,6 +26,7 @@ from pithead.widgets.words import words
 
 RELEASE_SECONDS = 180.0
 WARM_UP_REQUESTS = 75
+LOG_LINES = 30
 QUIET = (e.TargetObserved, e.PendingObserved)
 
 
@@ -46,7 +48,11 @@ def play(scenario: Scenario) -> tuple[Result, Release]:
     """The result, and the release as it ended. BackendError when it did not end, or a part of the machinery is missing."""
     with open_setting(Pace()) as setting:
         tell = Teller()
-        release, users, at = asyncio.run(_play(setting, scenario, tell))
+        try:
+            release, users, at = asyncio.run(_play(setting, scenario, tell))
+        except BackendError:
+            tell.log(setting.desk.state_folder / "runner.log")  # it goes with the folder
+            raise
         tell(f"{users['requests']:,} requests, {users['failed_requests']:,} of them failed")
         events = setting.desk.journal.read(at, limit=10_000)
         asked = _requests_of(setting, release.commit)
@@ -63,6 +69,12 @@ class Teller:
         line = f"{time.monotonic() - self._begin:6.1f} s  {actor[:12]:<12} {text}"
         print(line, file=sys.stderr, flush=True)  # noqa: T201
 
+    def log(self, path: Path) -> None:
+        """What the runner had to say, which is little as long as all is well."""
+        lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
+        for line in lines[-LOG_LINES:]:
+            self(line, "runner.log")
+
     def event(self, event: Event) -> None:
         if not isinstance(event.payload, QUIET):
             self(words(event), event.actor)
@@ -78,7 +90,7 @@ async def _play(setting: Setting, scenario: Scenario, tell: Teller) -> tuple[Rel
         await audience.until(lambda state: state.target is not None and bool(state.target.address), "an address")
         address = audience.state.target.address if audience.state.target else ""
         tell(f"users ask {address}")
-        users = Users(setting.folder, address)
+        users = Users(setting.folder, address, keeps_log=True)
         try:
             await asyncio.to_thread(users.wait_for, WARM_UP_REQUESTS)
             at = audience.state.seq

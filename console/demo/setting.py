@@ -39,16 +39,17 @@ class Pace:
 
 
 class Users:
-    """The stream of requests, a process of its own. `tally` is what became of them so far."""
+    """The stream of requests, a process of its own. `tally` is what became of them so far, `log` has a line for each if
+    that is wanted."""
 
-    def __init__(self, folder: Path, address: str) -> None:
+    def __init__(self, folder: Path, address: str, *, keeps_log: bool) -> None:
         self.log = folder / "requests.tsv"
         self._tally = folder / "requests.json"
         with (folder / "load.log").open("ab") as output:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "pithead.console.demo.load", "--address", address, "--rate", str(RATE)),
-                    *("--out", str(self._tally), "--log", str(self.log)),
+                    *("--out", str(self._tally), *(("--log", str(self.log)) if keeps_log else ())),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -56,6 +57,11 @@ class Users:
                 start_new_session=True,
                 cwd="/",
             )
+
+    @property
+    def are_gone(self) -> bool:
+        """They do not ask for ever, lest a forgotten demo keep a machine busy."""
+        return self._process.poll() is not None
 
     def tally(self) -> Mapping[str, Any]:
         try:
@@ -68,7 +74,7 @@ class Users:
         """Until so many were answered. BackendError when the stream has ended or nothing comes."""
         deadline = time.monotonic() + LOAD_PATIENCE_SECONDS
         while (count := self.tally()["requests"]) < requests:
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self.are_gone or time.monotonic() > deadline:
                 raise BackendError(f"the stream of requests stands still after {count}.", "See load.log beside it.")
             time.sleep(0.05)
 
@@ -142,8 +148,9 @@ def _config(pace: Pace) -> dict[str, Any]:
             "source": {"envoy": {}},
             "watch": [
                 {"name": "errors", "kind": "ratio", "min_samples": 20},
-                # One in twenty and not one in a hundred: a busy laptop makes one in a hundred wait by itself.
-                {"name": "p95", "kind": "latency", "quantile": 0.95, "tolerance": "50%", "min_samples": 20},
+                # A laptop that is busy with other things makes users wait by itself, and not all alike: what is called
+                # slow is what one user in twenty waits for, and three times as many of them are still taken for chance.
+                {"name": "p95", "kind": "latency", "quantile": 0.95, "tolerance": "200%", "min_samples": 20},
             ],
         },
     }

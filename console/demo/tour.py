@@ -8,9 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-import traceback
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 
 from pithead.console.app import PitheadApp
@@ -35,8 +33,10 @@ def guide(scenario: Scenario | None) -> int:
     with open_setting(PACE) as setting:
         script = write_script(setting.repository, scenario)
         app = PitheadApp(setting.desk, lambda state: hint(script, state))
-        with Guide(setting, script):
+        with Guide(setting, script) as leader:
             app.run()
+        if leader.fault:
+            print(f"the guide stopped: {leader.fault}", file=sys.stderr)  # noqa: T201
         print("cleaning up …", file=sys.stderr, flush=True)  # noqa: T201
     return app.return_code or 0
 
@@ -57,6 +57,8 @@ class Guide:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="guide", daemon=True)
         self._users: Users | None = None
+        self.fault = ""
+        """Why it stopped leading. That is no reason to end the console."""
 
     def __enter__(self) -> Guide:
         self._thread.start()
@@ -79,20 +81,15 @@ class Guide:
             while not self._over.wait(LOOK_SECONDS):
                 state = fold.fold(journal.read(state.seq), state)
                 self._look(desk, state)
-        except (JournalError, PortError, OSError):
-            self._note(self._setting.folder / "guide.log")
+        except (JournalError, PortError, OSError) as error:
+            self.fault = str(error)
         finally:
             journal.close()
 
     def _look(self, desk: Desk, state: ServiceState) -> None:
         address = state.target.address if state.target else ""
-        if state.live is not None and address and self._users is None:
-            self._users = Users(self._setting.folder, address)
+        if state.live is not None and address and (self._users is None or self._users.are_gone):
+            self._users = Users(self._setting.folder, address, keeps_log=False)
         commit = next_start(self._script, state, time.time())
         if commit is not None:
             desk.press(e.StartRequested(commit))
-
-    def _note(self, path: Path) -> None:
-        """A thread has no screen of its own; the tour's end is no reason to end the console."""
-        with path.open("a", encoding="utf-8") as file:
-            traceback.print_exc(file=file)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from pithead.console.demo.history import SCENARIOS
+from pithead.console.demo.repository import Repository
 from pithead.console.demo.script import ACTOR, FIRST, READING_SECONDS, Chapter, Script, hint, next_start
+from pithead.console.demo.tour import write_script
 from pithead.delivery.events import Outcome, PendingObserved, StagePlan, StepPlan
 from pithead.delivery.ports import Artifact, Commit
 from pithead.delivery.state import Live, Lock, Move, Pause, Phase, Release, Return, ServiceState, StageRun
@@ -17,6 +20,16 @@ FIRST_SHA, GOOD, BAD, LATER = (digit * 40 for digit in "1234")
 SCRIPT = Script((Chapter(FIRST, FIRST_SHA), Chapter("good", GOOD), Chapter("errors", BAD)))
 WIDEST = 77
 """What fits beside the mark at 80 columns."""
+
+
+def test_the_script_begins_with_what_the_others_are_compared_with() -> None:
+    commits = tuple(digit * 40 for digit in "0123456789")
+    released = dict(zip(SCENARIOS, (commits[n] for n in (3, 4, 6, 8, 9)), strict=True))
+    repository = Repository(Path("repository"), commits, released)
+    tour = write_script(repository, None)
+    assert [(c.kind, c.commit[0]) for c in tour.chapters] == [(FIRST, "2"), ("good", "3"), ("errors", "4")]
+    alone = write_script(repository, "crash")
+    assert [(c.kind, c.commit[0]) for c in alone.chapters] == [(FIRST, "7"), ("crash", "8")]
 
 
 def commit(sha: str) -> Commit:
