@@ -55,8 +55,11 @@ def stable_slot(traffic: Traffic, desired: Desired) -> Slot:
 
 
 def canary_instances(instances: int, weight: int) -> int:
-    """How many of `instances` a canary of this weight needs: its share, rounded up, and one at least."""
-    return max(1, math.ceil(instances * weight / 100))
+    """As many that each gets no more of the traffic than each of the live ones does, so that the two can be compared;
+    one at least, and never more than are live."""
+    if weight >= 100:
+        return instances
+    return min(instances, max(1, math.ceil(instances * weight / (100 - weight))))
 
 
 def wanted_instances(desired: Desired, instances: int) -> int:

@@ -6,10 +6,15 @@ an error happened, the chance that it was the canary's depends on the ratio of t
 the traffic only, so drift that both arms share cancels out. Evidence is a mixture of likelihood ratios over eight lifts
 of that ratio, each against "no worse": a number that may be looked at after every scrape, since the chance that it ever
 exceeds 1/alpha while the canary is no worse is at most alpha (Ville's inequality; conditional counts as in Lindon and
-Malek, NeurIPS 2022). To fail, a metric needs that, at least three bad requests, and an effect beyond the tolerance.
+Malek, NeurIPS 2022). Requests that fail in bursts are not independent: the evidence is divided by how much more the
+split of the bad ones varies from scrape to scrape than chance makes it (a quasi-likelihood; 1 where it does not).
 
-At 100 % no baseline runs beside the canary any more. What the baseline did while both ran stands in for it, at the
-upper end of what its counts allow (one-sided 99 %), so that the later comparison errs on the side of no alarm.
+To fail, a metric needs that evidence, three bad requests, and an effect beyond the tolerance: in its estimate, and with
+evidence of at least 3 against "worse by no more than the tolerance".
+
+At 100 % no baseline runs beside the canary any more. What it did while both ran stands in for it, at the upper end of
+what its counts allow and with room for what changed since: three times the rate, four times the latency. Harm that is
+smaller than that is found beside a baseline, or by an absolute limit.
 
 This judge passes a metric when it has its minimum of samples and found no harm. That is weaker than having excluded
 harm, and its sentence says so.
@@ -28,6 +33,9 @@ from pithead.delivery.ports import Counts, Histogram, MetricSpec, Reading, Sampl
 
 LIFTS = tuple(1.3 * (16 / 1.3) ** (i / 7) for i in range(8))
 MIN_BAD = 3
+MIN_BEYOND = 3.0
+DRIFT_OF_RATE = 3.0
+DRIFT_OF_LATENCY = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +126,42 @@ def _judge_metric(spec: MetricSpec, samples: Sequence[Sample]) -> Judged:
         if bound is None:
             return Judged(spec.name, "no_data", "the baseline has served nothing to compare with yet.", unit=unit)
     pairs = [(_tally(canary, bound), _tally(baseline, bound)) for canary, baseline in steps]
-    canary = _sum([pair[0] for pair in pairs])
-    baseline = _sum([pair[1] for pair in pairs])
-    shown = (canary.rate, baseline.rate)
+    beside = [pair for pair in pairs if pair[1].total > 0]
+    seen = _Seen(
+        canary=_sum([canary for canary, _ in beside]),
+        baseline=_sum([baseline for _, baseline in beside]),
+        alone=_sum([canary for canary, baseline in pairs if baseline.total <= 0]),
+        evidence=_evidence(beside, 1.0),
+        beyond=_evidence(beside, 1.0 + spec.tolerance),
+        drifted=_evidence_alone(steps, bound),
+    )
+    shown = (seen.all.rate, seen.baseline.rate)
     if spec.kind == "latency":
         shown = (_quantile(spec, samples, "canary"), _quantile(spec, samples, "baseline"))  # type: ignore[assignment]
-    evidence = _evidence(pairs)
-    word, sentence = _decide(spec, canary, baseline, shown, evidence, bound)
-    return Judged(
-        spec.name, word, sentence, shown[0], shown[1], canary.total, baseline.total, min(evidence, 1e12), unit
-    )
+    word, sentence = _decide(spec, seen, shown, bound)
+    evidence = min(max(seen.evidence, seen.drifted), 1e12)
+    return Judged(spec.name, word, sentence, shown[0], shown[1], seen.all.total, seen.baseline.total, evidence, unit)
 
 
-def _decide(
-    spec: MetricSpec, canary: _Tally, baseline: _Tally, shown: tuple[float, float], evidence: float, bound: float | None
-) -> tuple[VerdictWord, str]:
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What both arms did while they ran beside each other, what the canary did `alone` at 100 %, and three e-values:
+    against "no worse", against "worse within the tolerance", and, of the time alone, against "worse by a drift"."""
+
+    canary: _Tally
+    baseline: _Tally
+    alone: _Tally
+    evidence: float
+    beyond: float
+    drifted: float
+
+    @property
+    def all(self) -> _Tally:
+        return _sum([self.canary, self.alone])
+
+
+def _decide(spec: MetricSpec, seen: _Seen, shown: tuple[float, float], bound: float | None) -> tuple[VerdictWord, str]:
+    canary, baseline = seen.all, seen.baseline
     what = "errors" if bound is None else f"slower than {_seconds(bound)}"
     facts = (
         f"{_percent(canary.rate)} {what} in {canary.total:,.0f} canary requests, "
@@ -142,9 +171,13 @@ def _decide(
         limit = _percent(spec.limit) if bound is None else _seconds(spec.limit)
         value = _percent(shown[0]) if bound is None else _seconds(shown[0])
         return "fail", f"{value} is over the limit of {limit}, in {canary.total:,.0f} canary requests."
-    is_beyond = canary.rate > (1 + spec.tolerance) * baseline.rate
-    if evidence >= 1 / spec.alpha and canary.bad >= MIN_BAD and is_beyond:
-        return "fail", f"{facts}: by chance alone in at most one of {min(evidence, 1e9):,.0f} releases."
+    # Two ways to fail share the risk of a false alarm, half each.
+    enough = 2 / spec.alpha
+    is_beyond = seen.canary.rate > (1 + spec.tolerance) * baseline.rate and seen.beyond >= MIN_BEYOND
+    if seen.evidence >= enough and seen.canary.bad >= MIN_BAD and is_beyond:
+        return "fail", f"{facts}: by chance alone in at most one of {min(seen.evidence / 2, 1e9):,.0f} releases."
+    if seen.drifted >= enough and seen.alone.bad >= MIN_BAD:
+        return "fail", f"{facts} before it had all of the traffic: far worse than what may have drifted since."
     if canary.total < spec.min_samples:
         return "inconclusive", f"{canary.total:,.0f} of at least {spec.min_samples:,} canary requests so far."
     if baseline.total < spec.min_samples:
@@ -209,22 +242,56 @@ def _sum(tallies: Sequence[_Tally]) -> _Tally:
     return _Tally(sum(t.bad for t in tallies), sum(t.total for t in tallies))
 
 
-def _evidence(pairs: Sequence[tuple[_Tally, _Tally]]) -> float:
-    """The mixture's e-value against "the canary's rate is at most the baseline's"; 1 when there is nothing to go by."""
+def _evidence(pairs: Sequence[tuple[_Tally, _Tally]], ratio: float) -> float:
+    """The mixture's e-value against "the canary's rate is at most `ratio` times the baseline's"; 1 says nothing."""
     logs = [0.0] * len(LIFTS)
-    beside = _sum([baseline for _, baseline in pairs])
     for canary, baseline in pairs:
-        total, bad = canary.total + baseline.total, canary.bad + baseline.bad
-        if canary.total > 0 and baseline.total <= 0 and beside.total > 0:
-            rate = _upper_rate(beside)
-            for i, lift in enumerate(LIFTS):
-                logs[i] += canary.bad * math.log(lift) - canary.total * rate * (lift - 1)
-        elif total > 0 and bad > 0:
-            share = canary.total / total
-            for i, lift in enumerate(LIFTS):
-                logs[i] += canary.bad * math.log(lift) - bad * math.log(share * lift + 1 - share)
-    top = max(logs)
-    return math.exp(min(700.0, top + math.log(sum(math.exp(x - top) for x in logs) / len(logs))))
+        bad = canary.bad + baseline.bad
+        if bad <= 0:
+            continue
+        share = canary.total / (canary.total + baseline.total)
+        null = share * ratio + 1 - share
+        for i, lift in enumerate(LIFTS):
+            logs[i] += canary.bad * math.log(lift) - bad * math.log((share * ratio * lift + 1 - share) / null)
+    return _mixed(logs, _dispersion(pairs))
+
+
+def _evidence_alone(steps: Sequence[tuple[Reading, Reading]], bound: float | None) -> float:
+    """The same of the canary alone, against what the baseline did earlier, drifted as far as is allowed for."""
+    far = None if bound is None else bound * DRIFT_OF_LATENCY
+    pairs = [(_tally(canary, far), _tally(baseline, far)) for canary, baseline in steps]
+    earlier = _sum([baseline for _, baseline in pairs])
+    alone = [canary for canary, baseline in pairs if baseline.total <= 0 < canary.total]
+    if earlier.total <= 0 or not alone:
+        return 1.0
+    rate = min(1.0, _upper_rate(earlier) * (DRIFT_OF_RATE if bound is None else 1.0))
+    logs = [sum(canary.bad * math.log(lift) - canary.total * rate * (lift - 1) for canary in alone) for lift in LIFTS]
+    return _mixed(logs, 1.0)
+
+
+def _mixed(logs: Sequence[float], dispersion: float) -> float:
+    scaled = [value / dispersion for value in logs]
+    top = max(scaled)
+    return math.exp(min(700.0, top + math.log(sum(math.exp(x - top) for x in scaled) / len(scaled))))
+
+
+def _dispersion(pairs: Sequence[tuple[_Tally, _Tally]]) -> float:
+    """How many times more the canary's part of the bad requests varies over the scrapes than a binomial does (Pearson's
+    statistic over its degrees of freedom), at least 1."""
+    expected_of = [
+        (canary.bad, canary.bad + baseline.bad, canary.total / (canary.total + baseline.total))
+        for canary, baseline in pairs
+        if canary.bad + baseline.bad > 0 and canary.total > 0
+    ]
+    bad, baseline_bad = sum(c for c, _, _ in expected_of), sum(n - c for c, n, _ in expected_of)
+    if len(expected_of) < 3 or bad <= 0 or baseline_bad <= 0:
+        return 1.0
+    odds = bad / baseline_bad / (sum(n * s for _, n, s in expected_of) / sum(n * (1 - s) for _, n, s in expected_of))
+    statistic = 0.0
+    for count, total, share in expected_of:
+        chance = share * odds / (share * odds + 1 - share)
+        statistic += (count - total * chance) ** 2 / (total * chance * (1 - chance))
+    return max(1.0, statistic / (len(expected_of) - 1))
 
 
 def _upper_rate(tally: _Tally, z: float = 2.326) -> float:
