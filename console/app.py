@@ -33,7 +33,6 @@ from pithead.widgets.glance import Glance
 from pithead.widgets.line import Line, line
 from pithead.widgets.palette import FULL, Palette, choose
 
-PAINT_SECONDS = 0.1
 NOT_TEXT = frozenset(
     {"up", "down", "left", "right", "pageup", "pagedown", "home", "end", "escape", "ctrl+c", "ctrl+q", "ctrl+l"}
 )
@@ -67,11 +66,12 @@ class PitheadApp(App[None]):
         self._is_read_only = is_read_only
         self._starts_runners = starts_runners and not is_read_only
         self._feed: Feed | None = None
+        self._has_feed = asyncio.Event()
         self._gate: KeyGate | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._paint_at: asyncio.TimerHandle | None = None
+        self._paint_due = 0.0
         self._painted_at = 0.0
-        self._wants_leave = False
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -84,6 +84,7 @@ class PitheadApp(App[None]):
         self._feed = Feed(self.desk, self._changed, self._is_read_only, self._starts_runners)
         self.home.events.is_chosen = self.home.log_pane.is_chosen = False
         self.home.pending.is_chosen = True
+        self._has_feed.set()
         self._start(self._feed.run())
         if not self.is_headless:
             leave_on_signals(self.leave)
@@ -108,9 +109,9 @@ class PitheadApp(App[None]):
 
     async def is_settled(self) -> None:
         """Returns when everything that the journal holds now was read and painted."""
-        while self._feed is None:
-            await asyncio.sleep(0.01)
-        await self._feed.is_settled()
+        await self._has_feed.wait()
+        if self._feed is not None:
+            await self._feed.is_settled()
         self._paint()
 
     def leave(self) -> None:
@@ -118,25 +119,30 @@ class PitheadApp(App[None]):
 
     # ── painting ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _changed(self, is_urgent: bool) -> None:
-        """Paints soon: at once for an answer, else not more often than ten times a second."""
-        due = 0.0 if is_urgent else max(0.0, self._painted_at + PAINT_SECONDS - time.monotonic())
+    def _changed(self, apart: float) -> None:
+        """Paints when `apart` seconds have passed since the last time, or sooner if somebody else asked for it."""
+        now = time.monotonic()
+        due = max(now, self._painted_at + apart)
         if self._paint_at is not None:
-            if not is_urgent:
+            if self._paint_due <= due:
                 return
             self._paint_at.cancel()
-        self._paint_at = asyncio.get_running_loop().call_later(due, self._paint)
+        self._paint_due = due
+        self._paint_at = asyncio.get_running_loop().call_later(due - now, self._paint)
 
     def _paint(self) -> None:
         self._paint_at = None
         if self._feed is None or not self.is_running or not self.home.is_mounted:
             return
         self._painted_at = time.monotonic()
-        glance = self._feed.glance()
-        self.home.show(glance, self._hint(glance.state) if self._hint else "")
+        if self._feed.is_stale:
+            self._show(self._feed.glance())
         self.home.take_log(self._feed.take_log())
         for answer in self._feed.take_answers():
             self._answered(answer)
+
+    def _show(self, glance: Glance) -> None:
+        self.home.show(glance, self._hint(glance.state) if self._hint else "")
         if isinstance(self.screen, Dialog):
             self.screen.show(glance)
         self.shown = glance
@@ -278,6 +284,8 @@ class PitheadApp(App[None]):
         self._start(self._journal(command))
 
     async def _journal(self, command: Command) -> None:
+        if self._feed is not None:
+            self._feed.hasten()
         try:
             event = await asyncio.to_thread(self.desk.press, command.wish, command.release)
         except UNREADABLE as error:

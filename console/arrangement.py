@@ -10,6 +10,7 @@ from textual.geometry import Region
 
 SMALLEST_WIDTH, SMALLEST_HEIGHT = 60, 16
 WIDE, TALL = 100, 28
+LEAST_PENDING, LEAST_LOWER = 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ def _one_column(body: Region, situation: Situation) -> dict[str, Region]:
     if not situation.is_in_flight:
         release = min(release, 4)
     canary = _capped(situation.want("canary"), 2, body.height // 3) + 1 if situation.want("canary") else 0
+    canary = min(canary, body.height - release - LEAST_PENDING - LEAST_LOWER)
     rest = body.height - release - canary
     pending = _pending_share(rest, situation)
     y, regions = body.y, {}
@@ -87,7 +89,7 @@ def _one_column(body: Region, situation: Situation) -> dict[str, Region]:
 def _pending_share(rest: int, situation: Situation) -> int:
     share = 0.6 if situation.chosen == "pending" else 0.35
     wanted = _capped(situation.want("pending"), 1, rest) + 1
-    return min(max(2, round(rest * share)), max(wanted, 3), rest - 3)
+    return min(max(LEAST_PENDING, round(rest * share)), max(wanted, 3), rest - LEAST_LOWER)
 
 
 def _two_columns(body: Region, situation: Situation) -> dict[str, Region]:

@@ -27,10 +27,12 @@ from pithead.delivery.state import ServiceState
 from pithead.widgets.glance import Glance, RunnerWord
 
 KEPT_EVENTS = 200
-FOLLOW_SECONDS = 0.08  # answers to this console's commands are looked for every 10 ms
+AT_ONCE, APART, LOG_APART = 0.0, 0.1, 0.25
+"""Seconds between paintings: none for an answer; a log that races by is not read faster than four times a second."""
+FOLLOW_SECONDS = 0.08  # answers to this console's commands are looked for every 5 ms
 WATCH_SECONDS = 2.0
 RETRY_SECONDS = 2.0
-HURRY_SECONDS = 0.01
+HURRY_SECONDS = 0.005
 HURRY_FOR_SECONDS = 2.0
 AGES_SECONDS = 20.0
 UNREADABLE = (JournalError, SqliteError, SQLAlchemyError, OSError)
@@ -49,17 +51,19 @@ class _LeftError(Exception):
 
 
 class Feed:
-    """`changed(is_urgent)` is called in the event loop whenever a new glance is worth painting."""
+    """`changed(apart)` is called in the event loop whenever a new glance is worth painting: now if `apart` seconds have
+    passed since the last painting, else when they have."""
 
     def __init__(
         self,
         desk: Desk,
-        changed: Callable[[bool], None],
+        changed: Callable[[float], None],
         is_read_only: bool = False,
         starts_runners: bool = True,
     ) -> None:
         self._desk = desk
-        self._changed = changed
+        self._tell = changed
+        self.is_stale = True
         self._is_read_only = is_read_only
         self._starts_runners = starts_runners
         self.state = ServiceState(desk.service)
@@ -73,6 +77,7 @@ class Feed:
         self._answers: list[Answer] = []
         self._moved = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._hurry_until = 0.0
         self._has_left = False
         self._tail = LogTail(desk.book)
         self._samples = Samples(desk.book)
@@ -86,7 +91,13 @@ class Feed:
         finally:
             self._has_left = True
 
+    def _changed(self, apart: float) -> None:
+        self.is_stale = True
+        self._tell(apart)
+
     def glance(self) -> Glance:
+        """What is known now. `is_stale` is False until something but the log changes."""
+        self.is_stale = False
         desk = self._desk
         return Glance(
             state=self.state,
@@ -106,10 +117,10 @@ class Feed:
     async def is_settled(self) -> None:
         """Returns when the journal, the log and the samples were read up to where they are now."""
         while not self._is_folded or self._runner == "unknown":
-            await asyncio.sleep(0.01)
+            await self._moved.wait()
         head = await asyncio.to_thread(self._desk.journal.head)
         while self.state.seq < head:
-            await asyncio.sleep(0.01)
+            await self._moved.wait()
         await self._tail.read(self.state)
         await self._samples.read(self.state)
 
@@ -120,10 +131,20 @@ class Feed:
         answers, self._answers = self._answers, []
         return answers
 
-    def expect(self, command: Event) -> None:
-        """Looks for the answer to a command every 10 ms instead of every 50, for a while."""
-        self._awaited[command.seq] = command
+    def hasten(self) -> None:
+        """Looks for events every 5 ms for a while: a command is on its way into the journal, or in it."""
+        self._hurry_until = time.monotonic() + HURRY_FOR_SECONDS
         self._hurry.set()
+
+    def expect(self, command: Event) -> None:
+        """Has the answer to the command told, be it there already: the runner may be quicker than this call."""
+        for event in self._events:
+            if event.cause == command.seq:
+                self._answers.append(Answer(command, event))
+                self._changed(AT_ONCE)
+                return
+        self._awaited[command.seq] = command
+        self.hasten()
 
     # ── following ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -133,7 +154,7 @@ class Feed:
                 await self._fold()
             await asyncio.to_thread(self._desk.journal.head)
             self._clear("follow")
-            async with aclosing(self._desk.journal.follow(self.state.seq, FOLLOW_SECONDS)) as batches:  # type: ignore[type-var]
+            async with aclosing(self._desk.journal.follow(self.state.seq, FOLLOW_SECONDS)) as batches:
                 async for batch in batches:
                     self._take(batch)
 
@@ -149,11 +170,11 @@ class Feed:
         except UNREADABLE as error:
             if self._troubles.get(what) != str(error):
                 self._troubles[what] = str(error)
-                self._changed(True)
+                self._changed(AT_ONCE)
 
     def _clear(self, what: str) -> None:
         if self._troubles.pop(what, None):
-            self._changed(True)
+            self._changed(AT_ONCE)
 
     def _ring(self) -> None:
         """Wakes all who wait for an event."""
@@ -175,11 +196,11 @@ class Feed:
         self._events.extend(event for event in events if event.seq <= state.seq)
         self._is_folded = True
         self._ring()
-        self._changed(True)
+        self._changed(AT_ONCE)
 
     def _read_so_far(self, share: float) -> None:
         self._reading = share
-        self._changed(False)
+        self._changed(APART)
 
     def _take(self, batch: Sequence[Event]) -> None:
         is_urgent = False
@@ -191,14 +212,14 @@ class Feed:
             if event.cause is not None and (command := self._awaited.pop(event.cause, None)):
                 self._answers.append(Answer(command, event))
                 is_urgent = True
+                self._hurry_until = 0.0
         self._note = self._note if self.state.in_flight else ""
         self._ring()
-        self._changed(is_urgent)
+        self._changed(AT_ONCE if is_urgent else APART)
 
     async def _hasten(self) -> None:
         async def look() -> None:
-            deadline = time.monotonic() + HURRY_FOR_SECONDS
-            while self._awaited and time.monotonic() < deadline:
+            while time.monotonic() < self._hurry_until:
                 if batch := await asyncio.to_thread(self._desk.journal.read, self.state.seq):
                     self._take(batch)
                 await asyncio.sleep(HURRY_SECONDS)
@@ -213,7 +234,7 @@ class Feed:
     async def _read_logs(self) -> None:
         async def read() -> None:
             if await self._tail.read(self.state):
-                self._changed(False)
+                self._tell(LOG_APART)
 
         while True:
             await self._told("logs", read)
@@ -222,7 +243,7 @@ class Feed:
     async def _read_samples(self) -> None:
         async def read() -> None:
             if await self._samples.read(self.state):
-                self._changed(False)
+                self._changed(APART)
 
         while True:
             await self._told("samples", read)
@@ -252,7 +273,8 @@ class Feed:
         elif has_started and before == "none":
             self._note = "started a runner"
         if before != word or has_started:
-            self._changed(False)
+            self._ring()
+            self._changed(APART)
 
     def _runner_now(self, is_wanted: bool) -> tuple[bool, bool]:
         holder = self._desk.runner()
@@ -267,4 +289,4 @@ class Feed:
             else:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._moved.wait(), AGES_SECONDS)
-            self._changed(False)
+            self._changed(APART)

@@ -17,6 +17,7 @@ class Samples:
         self._book = book
         self._release: int | None = None
         self._after = 0
+        self._turn = asyncio.Lock()
         self.by_metric: Mapping[str, tuple[SampleRow, ...]] = {}
 
     def pause_seconds(self, state: ServiceState) -> float | None:
@@ -24,6 +25,10 @@ class Samples:
 
     async def read(self, state: ServiceState) -> bool:
         """Whether any came."""
+        async with self._turn:
+            return await self._read(state)
+
+    async def _read(self, state: ServiceState) -> bool:
         release = state.in_flight
         if release is None:
             return False

@@ -71,6 +71,7 @@ class LogTail:
         self._next = 0
         self._quiet_reads = 0
         self._batches: list[LogBatch] = []
+        self._turn = asyncio.Lock()
 
     def take(self) -> list[LogBatch]:
         batches, self._batches = self._batches, []
@@ -85,6 +86,10 @@ class LogTail:
 
     async def read(self, state: ServiceState) -> bool:
         """Whether there is anything new to take."""
+        async with self._turn:
+            return await self._read(state)
+
+    async def _read(self, state: ServiceState) -> bool:
         key = current_log(state)
         if key is None:
             return False

@@ -23,9 +23,8 @@ FRAMES: frozenset[Ink] = frozenset({"rule", "focus"})
 
 
 def strip_of(drawn: Line, palette: Palette, width: int) -> Strip:
-    return Strip(
-        [Segment(text, _style(palette, ink, drawn.is_selected)) for text, ink in drawn.fit(width).parts], width
-    )
+    segments = [Segment(text, _style(palette, ink, drawn.is_selected)) for text, ink in drawn.fit(width).parts]
+    return Strip(segments, width).simplify()  # fewer segments, fewer bytes to the terminal
 
 
 def _style(palette: Palette, ink: Ink, is_selected: bool) -> Style:
