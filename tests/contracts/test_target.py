@@ -136,7 +136,7 @@ async def test_a_canary_of_weight_zero_runs_and_gets_nothing(
 
 async def test_a_canary_has_its_share_of_the_instances(make: Make, old: Artifact, new: Artifact, lines: Any) -> None:
     target = make(instances=4)
-    for weight, count in [(1, 1), (26, 2), (25, 1), (100, 4), (75, 3), (50, 2)]:
+    for weight, count in [(1, 1), (26, 2), (20, 1), (100, 4), (75, 4), (40, 3)]:
         await target.apply(Desired(old, new, weight), lines)
         observed = await target.observe()
         assert [arm for _, arm, _ in arms(observed)].count("canary") == count
@@ -270,7 +270,7 @@ async def test_long_requests_are_finished_before_an_instance_goes(
 async def test_an_artifact_may_be_its_own_canary(target: Target, old: Artifact, lines: Any) -> None:
     await target.apply(Desired(old, old, 50), lines)
     observed = await target.observe()
-    assert sorted(arm for _, arm, _ in arms(observed)) == ["baseline", "baseline", "canary"]
+    assert sorted(arm for _, arm, _ in arms(observed)) == ["baseline", "baseline", "canary", "canary"]
     assert observed.weight == 50
     await target.apply(Desired(old), lines)
     assert arms(await target.observe()) == [("old-digest", "baseline", "ready")] * 2
