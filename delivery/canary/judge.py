@@ -34,6 +34,7 @@ from pithead.delivery.ports import Counts, Histogram, MetricSpec, Reading, Sampl
 LIFTS = tuple(1.3 * (16 / 1.3) ** (i / 7) for i in range(8))
 MIN_BAD = 3
 MIN_BEYOND = 3.0
+SUSPICION = 10.0
 DRIFT_OF_RATE = 3.0
 DRIFT_OF_LATENCY = 4.0
 
@@ -182,6 +183,8 @@ def _decide(spec: MetricSpec, seen: _Seen, shown: tuple[float, float], bound: fl
         return "inconclusive", f"{canary.total:,.0f} of at least {spec.min_samples:,} canary requests so far."
     if baseline.total < spec.min_samples:
         return "inconclusive", f"{baseline.total:,.0f} of at least {spec.min_samples:,} baseline requests so far."
+    if max(seen.evidence, seen.drifted) >= SUSPICION:
+        return "inconclusive", f"it looks worse, and may be so by chance: {facts}."
     return "pass", f"no harm found: {facts}."
 
 
