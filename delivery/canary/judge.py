@@ -183,7 +183,7 @@ def _decide(spec: MetricSpec, seen: _Seen, shown: tuple[float, float], bound: fl
         return "inconclusive", f"{canary.total:,.0f} of at least {spec.min_samples:,} canary requests so far."
     if baseline.total < spec.min_samples:
         return "inconclusive", f"{baseline.total:,.0f} of at least {spec.min_samples:,} baseline requests so far."
-    if max(seen.evidence, seen.drifted) >= SUSPICION:
+    if max(seen.beyond, seen.drifted) >= SUSPICION:
         return "inconclusive", f"it looks worse, and may be so by chance: {facts}."
     return "pass", f"no harm found: {facts}."
 
