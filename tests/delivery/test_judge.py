@@ -126,7 +126,8 @@ def test_errors_against_a_baseline_without_any_are_seen() -> None:
 
 def test_two_errors_are_too_few_to_call_it_a_failure() -> None:
     samples = [sample(0, Counts(0, 0), Counts(0, 0)), sample(5, Counts(2, 60), Counts(0, 100_000))]
-    assert verdict(samples).word == "pass"
+    assert verdict(samples).word == "inconclusive"
+    assert "by chance" in verdict(samples).sentence
 
 
 def test_a_rise_that_both_arms_share_is_nobodys_fault() -> None:
@@ -334,7 +335,7 @@ readings = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(readings, readings), max_size=8), st.sampled_from([ERRORS, LATENCY]))
 def test_whatever_it_is_given_it_answers_with_numbers(arms: list[tuple[Reading, Reading]], spec: MetricSpec) -> None:
     judged = verdict([sample(float(i), c, b, spec) for i, (c, b) in enumerate(arms)], spec)
