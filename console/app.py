@@ -27,6 +27,7 @@ from pithead.console.feed import UNREADABLE, Answer, Feed
 from pithead.console.home import HomeScreen
 from pithead.console.keys import KeyGate, Stroke
 from pithead.console.look import theme_of
+from pithead.console.parting import parting_words
 from pithead.console.wishes import Command, answer_line, confirmed_command, plain_command
 from pithead.delivery.state import ServiceState
 from pithead.widgets.glance import Glance
@@ -319,18 +320,3 @@ def run_console(desk: Desk, hint: Callable[[ServiceState], str] | None = None, i
         except OSError:
             return 0  # the terminal is gone, and with it whoever would read this
     return 0
-
-
-def parting_words(shown: Glance | None) -> str:
-    """One line about the release that goes on; empty when none does."""
-    release = shown.release if shown else None
-    if release is None:
-        return ""
-    stage = release.running_stage
-    where = f"canary {release.weight} %" if release.phase == "canary" and release.step >= 0 else ""
-    where = where or (stage.name if stage else release.phase)
-    pause = " (paused)" if release.paused else ""
-    return (
-        f"release {release.number} goes on: {where}{pause}; `pithead` shows it again, "
-        f"`pithead wait {release.number}` waits for it"
-    )

@@ -23,8 +23,8 @@ from pithead.widgets.canary_panel import CanaryPanel, panel
 from pithead.widgets.events_pane import EventsPane
 from pithead.widgets.glance import Glance
 from pithead.widgets.key_line import KeyHint, KeyLine
-from pithead.widgets.line import Line, line
 from pithead.widgets.log_pane import LogPane
+from pithead.widgets.notices import HintLine, SmallNotice
 from pithead.widgets.palette import Palette
 from pithead.widgets.pane import Pane
 from pithead.widgets.pending_list import PendingList, PendingView, moved
@@ -34,29 +34,6 @@ from pithead.widgets.why_line import WhyLine
 
 PaneName = Literal["pending", "log", "events"]
 ROUND: tuple[PaneName, ...] = ("pending", "log", "events")
-
-
-class HintLine(Pane):
-    """A line that somebody else fills: the demo's tour."""
-
-    def __init__(self, palette: Palette) -> None:
-        super().__init__(palette, "hint")
-        self._words = ""
-
-    def show(self, words: str) -> None:
-        self._words = words
-        self.look()
-
-    def draw(self, width: int, height: int) -> list[Line]:
-        return [line((" ▸ ", "canary"), (self._words, "canary")).cut(width)]
-
-
-class SmallNotice(Pane):
-    def __init__(self, palette: Palette) -> None:
-        super().__init__(palette, "small")
-
-    def draw(self, width: int, height: int) -> list[Line]:
-        return [line(("too small: 60×16 at least. ", "wait"), "Only ", ("q", "key"), " works.").cut(width)]
 
 
 class HomeScreen(Screen[None]):

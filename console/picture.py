@@ -27,9 +27,14 @@ async def _picture(desk: Desk, size: tuple[int, int]) -> str:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await app.is_settled()
         await pilot.pause()
-        return _without_fonts(app.export_screenshot(title=f"pithead · {desk.service}"))
+        return _with_blanks(_without_fonts(app.export_screenshot(title=f"pithead · {desk.service}")))
 
 
 def _without_fonts(svg: str) -> str:
     """The picture without the fonts that it would load from elsewhere: whoever looks has one of fixed width."""
     return re.sub(r"@font-face\s*\{.*?\}\s*", "", svg, flags=re.DOTALL)
+
+
+def _with_blanks(svg: str) -> str:
+    """The picture with the blanks at the ends of its texts: some viewers drop them unless they are told not to."""
+    return svg.replace("<svg ", '<svg xml:space="preserve" ', 1)

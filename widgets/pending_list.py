@@ -88,7 +88,7 @@ def _row(commit: Commit, view: PendingView, width: int, now: float) -> Line:
     sha: Ink = "accent" if base == "plain" else base
     left = line(("›" if is_chosen else " ", "key"), (mark, ink), " ", (short(commit.sha), sha), " ")
     right = _columns(commit, width, now, base)
-    if commit.sha in view.held:
+    if commit.sha in view.held and commit.sha not in view.in_flight:
         right = cell(view.held[commit.sha], right.width, "wait", is_right=True)
     elif tag:
         left += line((tag, ink), " ")

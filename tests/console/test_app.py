@@ -12,10 +12,10 @@ from textual import events
 from textual._time import get_time
 from textual.command import CommandPalette
 
-from pithead.console.app import parting_words
 from pithead.console.details import CommitScreen, EventScreen, HelpScreen
 from pithead.console.dialogs import Dialog
 from pithead.console.home import HomeScreen
+from pithead.console.parting import parting_words
 from pithead.delivery import events as e
 from pithead.delivery.events import Event
 

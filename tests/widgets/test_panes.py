@@ -287,3 +287,11 @@ def test_amounts_are_short_and_coarse() -> None:
     assert (measured(0.0031, "ratio"), measured(0.212, "seconds"), measured(None, "ratio")) == ("0.31 %", "212 ms", "–")
     assert (against(0.0031, 0.0029), against(1, 0), against(None, 1), against(0, 0)) == ("×1.07", "from 0", "–", "=")
     assert sparkline([0.0, None, 1.0], 3, 1.0) == "▁ █"
+
+
+def test_a_held_commit_that_goes_with_its_revert_is_not_called_held() -> None:
+    shas = [c.sha for c in COMMITS]
+    view = PendingView(
+        COMMITS, 6, in_flight=frozenset(shas), release=9, held={shas[2]: "held: needs aaaaaaa"}, is_known=True
+    )
+    assert "held" not in text_of(rows(view, 90, 10, 4_600.0))
