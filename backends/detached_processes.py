@@ -30,6 +30,8 @@ _FIRST_PAUSE_SECONDS: Final = 0.01
 _LONGEST_PAUSE_SECONDS: Final = 0.1
 _KILL_PATIENCE_SECONDS: Final = 10.0
 
+_DEAD_REMEMBERED: Final = 100
+
 _HAS_PROC: Final = sys.platform.startswith("linux")
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -63,6 +65,7 @@ def start(arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
             f"{arguments[0]} could not be started in {folder}: {error.strerror}.",
             "Check that the folder is there and that this machine has memory and processes to spare.",
         ) from error
+    _reap()
     _children[process.pid] = process
     return Detached(process.pid, _born(process.pid, zombies=True) or "")
 
@@ -102,7 +105,9 @@ async def end(processes: Sequence[Detached], grace_seconds: float) -> None:
             f"Process {left[0] if left else '?'} does not end, not even by SIGKILL.", "Look what holds it."
         )
     for process in processes:
-        _children.pop(process.pid, None)
+        child = _children.pop(process.pid, None)
+        if child is not None:
+            child.poll()  # it may have ended after the last look
 
 
 def marked(prefixes: tuple[str, ...]) -> Iterator[tuple[int, str]]:
@@ -176,6 +181,13 @@ def _mark(pid: int) -> str:
     except OSError:
         return ""
     return environment.partition(f"\0{MARK}=".encode())[2].partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def _reap() -> None:
+    """Collects children that ended unnoticed, and forgets all but the latest of the dead."""
+    ended = [pid for pid, child in _children.items() if child.poll() is not None]
+    for pid in ended[:-_DEAD_REMEMBERED]:
+        del _children[pid]
 
 
 def _leader(pid: int) -> int:
