@@ -580,8 +580,11 @@ def schema() -> None:
 @click.option(
     "--stop", is_flag=True, help="End the runner that is alive, in order; its release waits for the next one."
 )
+@click.option(
+    "--and-service", is_flag=True, help="With --stop: the service too, until the next runner starts it again."
+)
 @config_option
-def runner(stop: bool, config_path: str | None) -> None:
+def runner(stop: bool, and_service: bool, config_path: str | None) -> None:
     """Run the service's runner here in the foreground, or --stop the one that runs."""
     from pithead.console.station import find_config, load, open_desk
 
@@ -595,15 +598,30 @@ def runner(stop: bool, config_path: str | None) -> None:
         holder = desk.runner()
         if holder is None:
             click.echo("no runner is alive.", err=True)
-            return
-        import socket
+        else:
+            import socket
 
-        if holder.host != socket.gethostname():
-            _leave(f"the runner is {holder.name}, on another host: stop it there.", REFUSED)
-        os.kill(holder.pid, signal.SIGTERM)
-        while desk.runner() is not None:
-            time.sleep(0.05)
-        click.echo(f"the runner {holder.name} has ended.")
+            if holder.host != socket.gethostname():
+                _leave(f"the runner is {holder.name}, on another host: stop it there.", REFUSED)
+            os.kill(holder.pid, signal.SIGTERM)
+            while desk.runner() is not None:
+                time.sleep(0.05)
+            click.echo(f"the runner {holder.name} has ended.")
+    if and_service:
+        asyncio.run(_end_service(_given(config_path)))
+        click.echo("the service has ended.")
+
+
+async def _end_service(config_path: str | None) -> None:
+    from pithead.console.registry import Registry, open_backends
+    from pithead.console.station import find_config
+    from pithead.delivery.config import load_config
+    from pithead.delivery.convergence import NoLog
+    from pithead.delivery.ports import Desired
+
+    registry = Registry()
+    target = open_backends(load_config(find_config(config_path), registry), registry).target
+    await target.apply(Desired(), NoLog())
 
 
 @cli.command()
