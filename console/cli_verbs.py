@@ -1,0 +1,200 @@
+"""The commands that ask something of the runner: each is a wish in the journal and the answer to it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from pithead.console.command_line import (
+    ANSWER_SECONDS,
+    DONE,
+    REFUSED,
+    UNREACHABLE,
+    cli,
+    config_option,
+    given,
+    json_option,
+    leave,
+    print_json,
+    release_in_question,
+)
+
+
+def _press(config_path: str | None, as_json: bool, make: Callable[[Any], tuple[Any, int | None]]) -> None:
+    """Journals the wish that `make(state)` gives with the release that it is about, waits for the answer, tells it."""
+    from pithead.console.station import load, open_desk
+    from pithead.delivery.events import Refused
+    from pithead.widgets.words import words
+
+    with open_desk(load(given(config_path))) as desk:
+        wish, release = make(desk.journal.fold())
+        command = desk.press(wish, release)
+        answer = asyncio.run(_answer(desk, command.seq))
+        if answer is None:
+            log = desk.state_folder / "runner.log"
+            leave(
+                f"no runner answered within {ANSWER_SECONDS:.0f} s; the command stands in the journal. See {log}.",
+                UNREACHABLE,
+            )
+        is_refused = isinstance(answer.payload, Refused)
+        if as_json:
+            from pithead.console.views import event_data
+
+            print_json({"command": command.seq, "is_refused": is_refused, "answer": event_data(answer)})
+        elif is_refused:
+            click.echo(f"refused: {answer.payload.reason}", err=True)
+        else:
+            click.echo(words(answer))
+        sys.exit(REFUSED if is_refused else DONE)
+
+
+async def _answer(desk: Any, seq: int) -> Any:
+    """The first event that answers the command, or None when nothing did in time."""
+
+    async def look() -> Any:
+        async for batch in desk.journal.follow(seq, 0.02):
+            for event in batch:
+                if event.cause == seq:
+                    return event
+        return None
+
+    async def keep_a_runner() -> None:
+        while True:
+            await asyncio.sleep(2.0)
+            await asyncio.to_thread(desk.ensure_runner)
+
+    keeper = asyncio.ensure_future(keep_a_runner())
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await look()
+    except TimeoutError:
+        return None
+    finally:
+        keeper.cancel()
+
+
+@cli.command()
+@click.argument("commit", default="")
+@config_option
+@json_option
+def start(commit: str, config_path: str | None, as_json: bool) -> None:
+    """Release the pending commits up to COMMIT (the newest that may go out)."""
+    from pithead.delivery.events import StartRequested
+
+    _press(config_path, as_json, lambda _: (StartRequested(commit), None))
+
+
+release_option = click.option("--release", type=int, help="Only if this release is the one in flight.")
+seen_option = click.option(
+    "--seen", type=int, help="The journal's seq that you decided on; refused if it moved on since."
+)
+
+
+@cli.command()
+@click.option("--full", is_flag=True, help="Skip what is left of the canary.")
+@release_option
+@seen_option
+@config_option
+@json_option
+def promote(full: bool, release: int | None, seen: int | None, config_path: str | None, as_json: bool) -> None:
+    """Go on to the next step now."""
+    from pithead.delivery.events import PromoteRequested
+
+    _press(
+        config_path,
+        as_json,
+        lambda s: (PromoteRequested(s.seq if seen is None else seen, full), release_in_question(s, release)),
+    )
+
+
+@cli.command()
+@release_option
+@config_option
+@json_option
+def pause(release: int | None, config_path: str | None, as_json: bool) -> None:
+    """Hold the release where it is."""
+    from pithead.delivery.events import PauseRequested
+
+    _press(config_path, as_json, lambda s: (PauseRequested(s.seq), release_in_question(s, release)))
+
+
+@cli.command()
+@release_option
+@seen_option
+@config_option
+@json_option
+def resume(release: int | None, seen: int | None, config_path: str | None, as_json: bool) -> None:
+    """Go on after a pause."""
+    from pithead.delivery.events import ResumeRequested
+
+    _press(
+        config_path,
+        as_json,
+        lambda s: (ResumeRequested(s.seq if seen is None else seen), release_in_question(s, release)),
+    )
+
+
+@cli.command()
+@click.option("--reason", default="", help="For the journal.")
+@release_option
+@config_option
+@json_option
+def abort(reason: str, release: int | None, config_path: str | None, as_json: bool) -> None:
+    """End the release in flight; traffic goes back to the live artifact at once."""
+    from pithead.delivery.events import AbortRequested
+
+    _press(config_path, as_json, lambda s: (AbortRequested(reason), release_in_question(s, release)))
+
+
+@cli.command()
+@click.argument("to", type=int, required=False, metavar="[RELEASE]")
+@click.option("--reason", default="", help="For the journal and the lock.")
+@config_option
+@json_option
+def rollback(to: int | None, reason: str, config_path: str | None, as_json: bool) -> None:
+    """Make RELEASE (the one before the live one) live again and lock the service; in flight: abort."""
+    from pithead.delivery.events import RollBackRequested
+
+    _press(config_path, as_json, lambda _: (RollBackRequested(to, reason), None))
+
+
+@cli.command()
+@click.argument("release", type=int, required=False)
+@seen_option
+@config_option
+@json_option
+def retry(release: int | None, seen: int | None, config_path: str | None, as_json: bool) -> None:
+    """Try again what failed or broke, as a new attempt with fresh analysis."""
+    from pithead.delivery.events import RetryRequested
+
+    _press(
+        config_path,
+        as_json,
+        lambda s: (RetryRequested(s.seq if seen is None else seen), release_in_question(s, release)),
+    )
+
+
+@cli.command()
+@click.argument("reason")
+@config_option
+@json_option
+def lock(reason: str, config_path: str | None, as_json: bool) -> None:
+    """Let nobody start or promote, for REASON."""
+    from pithead.delivery.events import LockRequested
+
+    _press(config_path, as_json, lambda _: (LockRequested(reason), None))
+
+
+@cli.command()
+@click.option("--reason", default="", help="For the journal.")
+@config_option
+@json_option
+def unlock(reason: str, config_path: str | None, as_json: bool) -> None:
+    """Take the lock away."""
+    from pithead.delivery.events import UnlockRequested
+
+    _press(config_path, as_json, lambda _: (UnlockRequested(reason), None))
