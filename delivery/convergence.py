@@ -16,11 +16,12 @@ from pithead.delivery.events import NewEvent
 from pithead.delivery.journal import LeaseLostError
 from pithead.delivery.ledger import Ledger
 from pithead.delivery.logbook import LogBook, StageLog
-from pithead.delivery.ports import CheckFailed, Desired, Log, PortError, Target
+from pithead.delivery.ports import CheckFailed, Desired, Log, Observed, PortError, Target
 from pithead.delivery.state import Release, ServiceState
 
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 15.0
 OBSERVE_SECONDS = 0.03
+DRIFT_SECONDS = 2.0
 RETURN_TOLD_SECONDS = 2.0
 """How long the end of a release waits for the word that its traffic has returned."""
 
@@ -39,11 +40,24 @@ class Convergence:
         self._clean = clean
         self._applied: Desired | None = None
         self._kicked = asyncio.Event()
+        self._recheck: asyncio.Future[None] | None = None
 
-    def kick(self) -> None:
-        """What is out there is not what was applied: apply again."""
-        self._applied = None
-        self._kicked.set()
+    def saw(self, observed: Observed) -> None:
+        """Looks again a little later when that is not what was applied, and if it still is not, applies again: somebody
+        changed it by hand, or a machine came back without it."""
+        applied = self._applied
+        if applied is not None and _has_drifted(observed, applied) and (self._recheck is None or self._recheck.done()):
+            self._recheck = asyncio.ensure_future(self._look_again(applied))
+
+    async def _look_again(self, applied: Desired) -> None:
+        await asyncio.sleep(DRIFT_SECONDS)
+        try:
+            observed = await self._target.observe()
+        except Exception:
+            return  # the watch beside it tells what is wrong
+        if self._applied is applied and _has_drifted(observed, applied):
+            self._applied = None
+            self._kicked.set()
 
     async def run(self) -> None:
         backoff = FIRST_RETRY_SECONDS
@@ -187,6 +201,12 @@ class Convergence:
 
     async def _found(self, backend: e.BackendWord) -> None:
         await self._ledger.decide(lambda s: [NewEvent(RUNNER, e.BackendBack(backend))] if backend in s.lost else ())
+
+
+def _has_drifted(observed: Observed, applied: Desired) -> bool:
+    stable = applied.stable.digest if applied.stable else None
+    canary = applied.canary.digest if applied.canary else None
+    return (observed.stable, observed.canary, observed.weight) != (stable, canary, applied.weight)
 
 
 def _shifted(state: ServiceState, applied: Release) -> Sequence[e.Payload]:

@@ -212,8 +212,8 @@ class Runner:
                         backoff = FIRST_BACKOFF_SECONDS
                 except (PortError, OSError) as error:
                     await self._lost("source", error)
-                    await asyncio.sleep(backoff)
-                    backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
         finally:
             await end(keeper)
 
@@ -248,14 +248,15 @@ class Runner:
             try:
                 async for observed in self._backends.target.watch():
                     await self._record_target(observed)
+                    self._convergence.saw(observed)
                     if was_unseen:  # not each time: whether it can be driven is for the convergence to say
                         await self._back("target")
                     was_unseen, backoff = False, FIRST_BACKOFF_SECONDS
             except (PortError, OSError) as error:
                 was_unseen = True
                 await self._lost("target", error)
-                await asyncio.sleep(backoff)
-                backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
 
     async def _record_target(self, observed: Observed) -> None:
         new = e.TargetObserved(
