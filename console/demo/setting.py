@@ -148,8 +148,7 @@ def _config(pace: Pace) -> dict[str, Any]:
             "source": {"envoy": {}},
             "watch": [
                 {"name": "errors", "kind": "ratio", "min_samples": 20},
-                # A laptop that is busy with other things makes users wait by itself, and not all alike: what is called
-                # slow is what one user in twenty waits for, and three times as many of them are still taken for chance.
+                # One in twenty and not one in a hundred: a busy laptop makes one in a hundred wait by itself.
                 {"name": "p95", "kind": "latency", "quantile": 0.95, "tolerance": "50%", "min_samples": 20},
             ],
         },
