@@ -11,8 +11,8 @@ from typing import Any
 import backends_in_memory as memory
 import pytest
 
+from pithead.delivery import convergence, lease
 from pithead.delivery import events as e
-from pithead.delivery import lease
 from pithead.delivery.events import Event, NewEvent
 from pithead.delivery.journal import Journal, LeaseLostError
 from pithead.delivery.ports import BackendError, Desired
@@ -282,3 +282,18 @@ async def test_a_fault_in_deciding_answers_the_command_all_the_same(
     assert "a bug" in refused.payload.reason
     (locked,) = await works.press(e.LockRequested("still here"))
     assert isinstance(locked.payload, e.Locked)
+
+
+async def test_what_somebody_changed_at_the_target_by_hand_is_put_right(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convergence, "DRIFT_SECONDS", 0.02)
+    await works.start()
+    await works.until(lambda s: s.target and s.live and s.target.stable == s.live.artifact.digest)
+    applied = len(works.target.finished)
+    live, works.target.stable = works.target.stable, None
+    works.target.break_with(None)  # lets the watch see it
+    await works.until(lambda s: s.target and s.target.stable is None)
+    await works.until(lambda s: s.target and s.live and s.target.stable == s.live.artifact.digest)
+    assert works.target.stable == live
+    assert len(works.target.finished) == applied + 1
