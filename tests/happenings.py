@@ -39,7 +39,7 @@ def values(kind: Any, name: str = "") -> st.SearchStrategy[Any]:
         return st.one_of(*(values(argument) for argument in arguments))
     if origin is tuple:
         return st.lists(values(arguments[0]), max_size=3).map(tuple)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
         return st.builds(kind, **{f.name: values(hints[f.name], f.name) for f in dataclasses.fields(kind)})
     return {

@@ -26,7 +26,7 @@ def main(file: Path) -> None:
         setting.desk.press(e.StartRequested(setting.repository.before(commit)))
         _until(setting, lambda s: s.live is not None and s.in_flight is None and s.target is not None)
         target = setting.desk.journal.fold().target
-        users = Users(setting.folder, target.address if target else "")
+        users = Users(setting.folder, target.address if target else "", keeps_log=False)
         try:
             users.wait_for(100)
             setting.desk.press(e.StartRequested(commit))

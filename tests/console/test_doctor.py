@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,7 +120,7 @@ def test_a_disk_that_is_full_is_a_finding(config: Config, monkeypatch: pytest.Mo
     class Usage(NamedTuple):
         free: int
 
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: Usage(free=100 * 1024**2))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(free=100 * 1024**2))
     found = of(doctor.state_folder(config), "disk")
     assert (found.is_well, found.detail) == (False, "0.1 GiB free")
     assert "Make room" in found.mend
@@ -175,7 +176,7 @@ def test_a_terminal_has_to_show_the_console(
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stdin", stream)
     monkeypatch.setenv("TERM", term)
-    monkeypatch.setattr(doctor.shutil, "get_terminal_size", lambda: os.terminal_size(size))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size(size))
     found = doctor.machine()[1]
     assert (found.mend, found.is_well) == (mend, not mend)
 

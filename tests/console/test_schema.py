@@ -15,7 +15,7 @@ from pithead.console.registry import Registry
 from pithead.console.schema import DIALECT, json_schema
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
-TYPES = {
+TYPES: dict[str, Any] = {
     "object": dict,
     "array": list,
     "string": str,

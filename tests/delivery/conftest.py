@@ -12,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import backends_in_memory as memory
 import pytest
@@ -100,12 +101,14 @@ def postgres_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="pithead-pg-"))
     account = _account(folder)
     try:
-        initdb = [binaries / "initdb", "-D", folder / "data", "-U", ACCOUNT, "-A", "trust", "-E", "UTF8", "--no-sync"]
+        words = ("-U", ACCOUNT, "-A", "trust", "-E", "UTF8", "--no-sync")
+        initdb = [str(binaries / "initdb"), "-D", str(folder / "data"), *words]
         subprocess.run(initdb, check=True, capture_output=True, **account)
         server = subprocess.Popen(
             [binaries / "postgres", "-D", folder / "data", "-k", folder, *SETTINGS],
             stdout=subprocess.DEVNULL,
             stderr=(folder / "server.log").open("wb"),
+            text=False,
             **account,
         )
         try:
@@ -148,7 +151,7 @@ def _postgres_binaries() -> Path | None:
     return next((f for f in folders if (f / "initdb").exists() and (f / "postgres").exists()), None)
 
 
-def _account(folder: Path) -> dict[str, object]:
+def _account(folder: Path) -> dict[str, Any]:
     """initdb refuses to run as root: then the server runs under the account that came with its package."""
     if os.geteuid() != 0:
         return {}
@@ -172,7 +175,7 @@ def _wait_until_it_answers(url: str, server: subprocess.Popen[bytes], log: Path)
                 server.wait(0.05)
 
 
-def _cannot(reason: str) -> None:
+def _cannot(reason: str) -> NoReturn:
     """A visible skip; in CI, which is meant to have the service, a failure."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)

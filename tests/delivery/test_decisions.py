@@ -276,7 +276,7 @@ def test_unmeasured_is_never_a_pass() -> None:
     for word in ("no_data", "inconclusive"):
         service = Service()
         service.to_canary()
-        payloads = service.judge(word, wait=61)  # type: ignore[arg-type]
+        payloads = service.judge(word, wait=61)
         assert kinds(payloads) == ["Paused"]
         assert service.release.step == 0
 

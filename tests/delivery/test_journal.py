@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import happenings
 import pytest
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from pithead.delivery import fold, lease
 from pithead.delivery import journal as journal_module
-from pithead.delivery.events import Event, LockRequested, NewEvent, PromoteRequested, Unknown, decode, encode
+from pithead.delivery.events import KINDS, Event, LockRequested, NewEvent, PromoteRequested, Unknown, decode, encode
 from pithead.delivery.journal import Journal, JournalError, LeaseLostError
 from pithead.delivery.journal_tables import checkpoints, events
 from pithead.delivery.state import ServiceState
@@ -360,7 +361,7 @@ def test_no_query_reads_a_whole_table(sqlite_journal: Journal) -> None:
     """Of the journal, the lease and the log book, as SQLite plans them."""
     from pithead.delivery.logbook import LogBook
 
-    asked: list[tuple[str, object]] = []
+    asked: list[tuple[str, Any]] = []
     sqlalchemy.event.listen(sqlite_journal.engine, "before_cursor_execute", lambda *a: asked.append((a[2], a[3])))
     book = LogBook(sqlite_journal)
     sqlite_journal.append([note("x")])
@@ -498,7 +499,7 @@ def test_a_url_that_leads_nowhere_is_told_without_its_password(url: str, words: 
 
 def test_text_that_is_no_event_is_read_as_unknown_and_never_raises() -> None:
     @settings(max_examples=200, deadline=None)
-    @given(st.sampled_from(sorted(journal_module.decode.__globals__["KINDS"])) | st.text(max_size=5), st.text())
+    @given(st.sampled_from(sorted(KINDS)) | st.text(max_size=5), st.text())
     def property_(kind: str, data: str) -> None:
         decode(kind, data)
 

@@ -53,16 +53,19 @@ def timed(
     """Scrapes of two arms with log-normal latencies around 20 ms; a share `slow` of the canary's takes `factor` as long."""
     le = np.array(BOUNDS)
     cumulative = {"canary": np.zeros(len(BOUNDS)), "baseline": np.zeros(len(BOUNDS))}
-    samples = [sample(0.0, *(Histogram(BOUNDS, tuple(cumulative[a])) for a in ("canary", "baseline")), spec=LATENCY)]
+
+    def scrape(at: float) -> Sample:
+        canary, baseline = (Histogram(BOUNDS, tuple(cumulative[arm])) for arm in ("canary", "baseline"))
+        return sample(at, canary, baseline, spec=LATENCY)
+
+    samples = [scrape(0.0)]
     for i in range(looks):
         for arm, share in (("canary", weight), ("baseline", 1 - weight)):
             seconds = random.lognormal(math.log(0.02), 0.6, int(random.poisson(requests * share)))
             if arm == "canary":
                 seconds = np.where(random.random(len(seconds)) < slow, seconds * factor, seconds)
             cumulative[arm] = cumulative[arm] + (seconds[:, None] <= le).sum(axis=0)
-        samples.append(
-            sample(i + 1.0, *(Histogram(BOUNDS, tuple(cumulative[a])) for a in ("canary", "baseline")), spec=LATENCY)
-        )
+        samples.append(scrape(i + 1.0))
     return samples
 
 

@@ -173,7 +173,7 @@ class Slow(LogBook):
         self._loop = asyncio.get_running_loop()
         self.largest_waiting = 0
 
-    def write(self, *arguments: object) -> None:  # type: ignore[override]
+    def write(self, *arguments: object) -> None:
         self._loop.call_soon_threadsafe(self.began.set)
         if self.failures:
             self.failures -= 1
