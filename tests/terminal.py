@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import queue
 import signal
 import struct
 import subprocess
@@ -28,7 +29,7 @@ class Terminal:
         columns, lines = size
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         self.bytes_read = 0
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -43,8 +44,12 @@ class Terminal:
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._chunks: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+        self._shown_at = time.perf_counter()
+        self._changed = threading.Condition(self._turn)
+        # Two threads, so that what is measured is when bytes came and not when pyte had drawn those before them.
+        for work in (self._read, self._draw):
+            threading.Thread(target=work, daemon=True).start()
 
     def __enter__(self) -> Terminal:
         return self
@@ -66,30 +71,45 @@ class Terminal:
             try:
                 data = os.read(self._master, 65536)
             except OSError:
-                return
+                data = b""
+            self._chunks.put((time.perf_counter(), data))
             if not data:
                 return
-            with self._turn:
+
+    def _draw(self) -> None:
+        while True:
+            at, data = self._chunks.get()
+            if not data:
+                return
+            with self._changed:
                 self.bytes_read += len(data)
                 self._stream.feed(data)
+                self._shown_at = at
+                self._changed.notify_all()
 
     def press(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 
     def text(self) -> str:
         with self._turn:
-            return "\n".join(self._screen.display)
+            return self._text()
+
+    def _text(self) -> str:
+        return "\n".join(self._screen.display)
 
     def wait_for(self, condition: Callable[[str], bool], seconds: float = 20.0) -> float:
-        """How long it took, in seconds, until the screen's text met the condition; TimeoutError with the screen if not."""
+        """How long it took, in seconds, until the bytes came that made the screen meet the condition; TimeoutError with
+        the screen if it did not."""
         begin = time.perf_counter()
-        while time.perf_counter() - begin < seconds:
-            if condition(self.text()):
-                return time.perf_counter() - begin
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the program ended with {self.process.returncode}:\n{self.text()}")
-            time.sleep(0.002)
-        raise TimeoutError(f"not seen within {seconds} s:\n{self.text()}")
+        with self._changed:
+            while not condition(self._text()):
+                left = begin + seconds - time.perf_counter()
+                if left <= 0:
+                    raise TimeoutError(f"not seen within {seconds} s:\n{self._text()}")
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"the program ended with {self.process.returncode}:\n{self._text()}")
+                self._changed.wait(min(left, 0.5))
+            return max(0.0, self._shown_at - begin)
 
     def cpu_seconds(self) -> float:
         times = psutil.Process(self.process.pid).cpu_times()
