@@ -110,5 +110,5 @@ def _figures(runs: list[tuple[float, float, float]], rows: list[list[str]], comm
         Figure("of them answered by the canary", len(served), ""),
         Figure("failed or dropped", failed, "", 0.0),
         *distribution("journalled abort or roll-back to the last request", from_journal, "ms", 500.0),
-        *distribution("the same from the start of the shell's command", from_shell, "ms"),
+        *distribution("the same from the start of the shell's command", from_shell, "ms", 500.0),
     ]

@@ -33,7 +33,8 @@ from pithead.console.command_line import (
 @json_option
 def status(config_path: str | None, as_json: bool) -> None:
     """What is live, what is in flight, and why it waits."""
-    from pithead.console.station import load, open_desk
+    from pithead.console.config_file import load
+    from pithead.console.station import open_desk
     from pithead.console.views import status_data, status_lines
 
     with open_desk(load(given(config_path))) as desk:
@@ -53,7 +54,8 @@ def status(config_path: str | None, as_json: bool) -> None:
 @json_option
 def pending(config_path: str | None, as_json: bool) -> None:
     """The commits that await release, newest first."""
-    from pithead.console.station import load, open_desk
+    from pithead.console.config_file import load
+    from pithead.console.station import open_desk
     from pithead.console.views import pending_data, pending_lines
 
     with open_desk(load(given(config_path))) as desk:
@@ -91,7 +93,8 @@ async def _with_pending(desk: Any) -> Any:
 @json_option
 def history(config_path: str | None, as_json: bool) -> None:
     """The releases that ended, newest first."""
-    from pithead.console.station import load, open_desk
+    from pithead.console.config_file import load
+    from pithead.console.station import open_desk
     from pithead.console.views import history_lines, release_data
 
     with open_desk(load(given(config_path))) as desk:
@@ -108,7 +111,8 @@ def history(config_path: str | None, as_json: bool) -> None:
 @json_option
 def show(release: int, config_path: str | None, as_json: bool) -> None:
     """One release: its stages, verdicts and events."""
-    from pithead.console.station import load, open_desk
+    from pithead.console.config_file import load
+    from pithead.console.station import open_desk
     from pithead.console.views import event_data, release_data, release_lines
     from pithead.widgets.words import words
 
@@ -137,7 +141,8 @@ def log(
     release: int, stage: str | None, attempt: int | None, follow: bool, config_path: str | None, as_json: bool
 ) -> None:
     """The log of a stage of a release (the last stage that wrote one)."""
-    from pithead.console.station import load, open_desk
+    from pithead.console.config_file import load
+    from pithead.console.station import open_desk
 
     with open_desk(load(given(config_path))) as desk:
         written = [a for a in desk.book.attempts(release) if stage in (None, a[0]) and attempt in (None, a[1])]
@@ -176,7 +181,8 @@ def _is_over(state: Any, number: int, stage: str, attempt: int) -> bool:
 @json_option
 def events(follow: bool, last: int, after: int | None, config_path: str | None, as_json: bool) -> None:
     """What happened: who did what, when."""
-    from pithead.console.station import load, open_desk
+    from pithead.console.config_file import load
+    from pithead.console.station import open_desk
     from pithead.console.views import event_data
     from pithead.widgets.words import words
 
@@ -215,7 +221,8 @@ def _clock(at: float) -> str:
 @json_option
 def wait(release: int | None, timeout_text: str, config_path: str | None, as_json: bool) -> None:
     """Wait until RELEASE (the one in flight, else the last) has ended; exit 0 only if it went live."""
-    from pithead.console.station import load, open_desk
+    from pithead.console.config_file import load
+    from pithead.console.station import open_desk
     from pithead.console.views import release_data
     from pithead.delivery.durations import DurationError, parse_duration
     from pithead.widgets.words import outcome_words

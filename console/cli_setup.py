@@ -30,8 +30,8 @@ from pithead.console.command_line import (
 @json_option
 def init(folder: Path, as_json: bool) -> None:
     """Write a commented pithead.yaml for the repository in FOLDER."""
+    from pithead.console.config_file import CONFIG_NAME
     from pithead.console.init import write_proposal
-    from pithead.console.station import CONFIG_NAME
 
     path = folder / CONFIG_NAME
     write_proposal(path)
@@ -46,9 +46,9 @@ def init(folder: Path, as_json: bool) -> None:
 @json_option
 def doctor(config_path: str | None, as_json: bool) -> None:
     """Check each backend that the config names, and say how to mend what is wrong."""
+    from pithead.console.config_file import find_config
     from pithead.console.doctor import examine, to_json, to_text
     from pithead.console.registry import Registry, open_backends
-    from pithead.console.station import find_config
     from pithead.delivery.config import load_config
 
     registry = Registry()
@@ -93,7 +93,8 @@ def schema() -> None:
 @config_option
 def runner(stop: bool, and_service: bool, config_path: str | None) -> None:
     """Run the service's runner here in the foreground, or --stop the one that runs."""
-    from pithead.console.station import find_config, load, open_desk
+    from pithead.console.config_file import find_config, load
+    from pithead.console.station import open_desk
 
     if not stop:
         from pithead.console.runner_process import main as run
@@ -120,8 +121,8 @@ def runner(stop: bool, and_service: bool, config_path: str | None) -> None:
 
 
 async def _end_service(config_path: str | None) -> None:
+    from pithead.console.config_file import find_config
     from pithead.console.registry import Registry, open_backends
-    from pithead.console.station import find_config
     from pithead.delivery.config import load_config
     from pithead.delivery.convergence import NoLog
     from pithead.delivery.ports import Desired

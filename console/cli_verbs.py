@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -26,30 +26,49 @@ from pithead.console.command_line import (
 
 def _press(config_path: str | None, as_json: bool, make: Callable[[Any], tuple[Any, int | None]]) -> None:
     """Journals the wish that `make(state)` gives with the release that it is about, waits for the answer, tells it."""
-    from pithead.console.station import load, open_desk
-    from pithead.delivery.events import Refused
-    from pithead.widgets.words import words
+    from pithead.console.config_file import load
+    from pithead.console.station import open_desk
 
     with open_desk(load(given(config_path))) as desk:
         wish, release = make(desk.journal.fold())
-        command = desk.press(wish, release)
-        answer = asyncio.run(_answer(desk, command.seq))
-        if answer is None:
-            log = desk.state_folder / "runner.log"
-            leave(
-                f"no runner answered within {ANSWER_SECONDS:.0f} s; the command stands in the journal. See {log}.",
-                UNREACHABLE,
-            )
-        is_refused = isinstance(answer.payload, Refused)
-        if as_json:
-            from pithead.console.views import event_data
+        _tell_answer(desk, desk.press(wish, release).seq, as_json)
 
-            print_json({"command": command.seq, "is_refused": is_refused, "answer": event_data(answer)})
-        elif is_refused:
-            click.echo(f"refused: {answer.payload.reason}", err=True)
-        else:
-            click.echo(words(answer))
-        sys.exit(REFUSED if is_refused else DONE)
+
+def _press_at_once(config_path: str | None, as_json: bool, wish: Any, is_about_release: bool, make: Any) -> None:
+    """The same for what stops harm: the wish is in the journal before most of the program is loaded."""
+    from pithead.console.config_file import load, operator_of
+    from pithead.delivery.journal_at_once import append_at_once
+
+    config = load(given(config_path))
+    seq = append_at_once(config.journal_url(), config.service, operator_of(config), wish, is_about_release)
+    if seq is None:
+        _press(config_path, as_json, make)
+        return
+    from pithead.console.station import open_desk
+
+    with open_desk(config) as desk:
+        desk.ensure_runner()
+        _tell_answer(desk, seq, as_json)
+
+
+def _tell_answer(desk: Any, seq: int, as_json: bool) -> NoReturn:
+    from pithead.delivery.events import Refused
+    from pithead.widgets.words import words
+
+    answer = asyncio.run(_answer(desk, seq))
+    if answer is None:
+        why = f"no runner answered within {ANSWER_SECONDS:.0f} s; the command stands in the journal."
+        leave(f"{why} See {desk.state_folder / 'runner.log'}.", UNREACHABLE)
+    is_refused = isinstance(answer.payload, Refused)
+    if as_json:
+        from pithead.console.views import event_data
+
+        print_json({"command": seq, "is_refused": is_refused, "answer": event_data(answer)})
+    elif is_refused:
+        click.echo(f"refused: {answer.payload.reason}", err=True)
+    else:
+        click.echo(words(answer))
+    sys.exit(REFUSED if is_refused else DONE)
 
 
 async def _answer(desk: Any, seq: int) -> Any:
@@ -147,7 +166,13 @@ def abort(reason: str, release: int | None, config_path: str | None, as_json: bo
     """End the release in flight; traffic goes back to the live artifact at once."""
     from pithead.delivery.events import AbortRequested
 
-    _press(config_path, as_json, lambda s: (AbortRequested(reason), release_in_question(s, release)))
+    def make(state: Any) -> tuple[Any, int | None]:
+        return AbortRequested(reason), release_in_question(state, release)
+
+    if release is not None:
+        _press(config_path, as_json, make)
+    else:
+        _press_at_once(config_path, as_json, AbortRequested(reason), True, make)
 
 
 @cli.command()
@@ -159,7 +184,8 @@ def rollback(to: int | None, reason: str, config_path: str | None, as_json: bool
     """Make RELEASE (the one before the live one) live again and lock the service; in flight: abort."""
     from pithead.delivery.events import RollBackRequested
 
-    _press(config_path, as_json, lambda _: (RollBackRequested(to, reason), None))
+    wish = RollBackRequested(to, reason)
+    _press_at_once(config_path, as_json, wish, False, lambda _: (wish, None))
 
 
 @cli.command()

@@ -39,7 +39,8 @@ def cli(context: click.Context, config_path: str | None) -> None:
 
 
 def open_console(config_path: str | None) -> None:
-    from pithead.console.station import load, open_desk
+    from pithead.console.config_file import load
+    from pithead.console.station import open_desk
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         leave(

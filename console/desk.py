@@ -3,7 +3,6 @@ the operator's name, and sees to it that a runner is there to answer."""
 
 from __future__ import annotations
 
-import getpass
 import os
 import subprocess
 import sys
@@ -19,17 +18,6 @@ from pithead.delivery.state import ServiceState
 
 FIRST_GRACE_SECONDS, LONGEST_GRACE_SECONDS = 2.0, 60.0
 """How long after starting a runner another one is not tried; doubled each time that one did not stay."""
-
-
-def operator_name() -> str:
-    """Who is at the keys: the login name, and the host that the SSH session comes from, as the journal records them."""
-    try:
-        user = os.environ.get("PITHEAD_OPERATOR") or getpass.getuser()
-    except (KeyError, OSError):
-        user = f"uid{os.getuid()}"
-    origin = os.environ.get("SSH_CONNECTION", "").split(" ")[0]
-    name = f"{user}@{origin}" if origin else user
-    return "".join(ch if ch.isprintable() and ch != "\N{ZERO WIDTH SPACE}" else "?" for ch in name)[:80]
 
 
 @dataclass(slots=True)

@@ -1,47 +1,20 @@
-"""Opens what a command line or a runner works with: the config file, the journal that it names, the desk on top."""
+"""Opens what a command line or a runner works with: the journal that the config names, and the desk on top."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from pithead.console.desk import Desk, operator_name
+from pithead.console.config_file import operator_of
+from pithead.console.desk import Desk
 from pithead.delivery.blueprint import Blueprint, TestPlan
-from pithead.delivery.config import Config, load_config
-from pithead.delivery.config_errors import ConfigError, ConfigErrors
+from pithead.delivery.config import Config
 from pithead.delivery.events import StepPlan
 from pithead.delivery.journal import Journal
 from pithead.delivery.logbook import LogBook
 from pithead.delivery.masking import masker
 from pithead.delivery.plain_text import plain
-from pithead.delivery.secrets import SecretError, reveal, reveal_all
-
-CONFIG_NAME = "pithead.yaml"
-CONFIG_VARIABLE = "PITHEAD_CONFIG"
-
-
-def find_config(given: str | None) -> Path:
-    """The config file: the given one, else $PITHEAD_CONFIG, else `pithead.yaml` here or in a folder above."""
-    name = given or os.environ.get(CONFIG_VARIABLE)
-    if name:
-        return Path(name).expanduser().absolute()
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / CONFIG_NAME).is_file():
-            return folder / CONFIG_NAME
-    raise ConfigErrors(
-        [
-            ConfigError(
-                CONFIG_NAME,
-                0,
-                "",
-                "There is no such file here or in a folder above.",
-                "`pithead init` writes one for this repository; `pithead demo` shows the program without one.",
-            )
-        ]
-    )
+from pithead.delivery.secrets import SecretError, reveal_all
 
 
 @contextmanager
@@ -55,20 +28,15 @@ def open_desk(config: Config) -> Iterator[Desk]:
 
 
 def desk_of(config: Config, journal: Journal) -> Desk:
-    operator = plain(reveal(config.operator, config.folder)) if config.operator else operator_name()
     return Desk(
         journal=journal,
         book=LogBook(journal),
-        actor=operator[:80],
+        actor=operator_of(config),
         config_path=config.file,
         state_folder=config.state_folder(),
         environment=config.environment or "",
         target_name=config.target.name,
     )
-
-
-def load(given: str | None) -> Config:
-    return load_config(find_config(given))
 
 
 def blueprint_of(config: Config) -> Blueprint:

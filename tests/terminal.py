@@ -48,8 +48,9 @@ class Terminal:
         self._shown_at = time.perf_counter()
         self._changed = threading.Condition(self._turn)
         # Two threads, so that what is measured is when bytes came and not when pyte had drawn those before them.
-        for work in (self._read, self._draw):
-            threading.Thread(target=work, daemon=True).start()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._read, self._draw)]
+        for thread in self._threads:
+            thread.start()
 
     def __enter__(self) -> Terminal:
         return self
@@ -82,10 +83,20 @@ class Terminal:
             if not data:
                 return
             with self._changed:
-                self.bytes_read += len(data)
-                self._stream.feed(data)
+                self._take(data)
                 self._shown_at = at
                 self._changed.notify_all()
+
+    def _take(self, data: bytes) -> None:
+        self.bytes_read += len(data)
+        self._stream.feed(data)
+
+    def ended(self) -> int:
+        """The exit status, once everything that was written has been read."""
+        status = self.process.wait(20)
+        for thread in self._threads:
+            thread.join(5)
+        return status
 
     def press(self, keys: str) -> None:
         os.write(self._master, keys.encode())

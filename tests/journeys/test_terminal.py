@@ -49,16 +49,9 @@ class Screen(Terminal):
         self._is_pulled = False
         super().__init__(command, size, environment)
 
-    def _read(self) -> None:
-        while True:
-            try:
-                data = os.read(self._master, 65536)
-            except OSError:
-                return
-            with self._turn:
-                self.raw += data
-                self.bytes_read += len(data)
-                self._stream.feed(data)
+    def _take(self, data: bytes) -> None:
+        self.raw += data
+        super()._take(data)
 
     @property
     def title(self) -> str:
@@ -67,12 +60,6 @@ class Screen(Terminal):
     def cells(self) -> list[pyte.screens.Char]:
         with self._turn:
             return [self._screen.buffer[y][x] for y in range(self._screen.lines) for x in range(self._screen.columns)]
-
-    def ended(self) -> int:
-        """The exit status, once everything that was written has been read."""
-        status = self.process.wait(20)
-        self._reader.join(5)
-        return status
 
     def modes_left_on(self) -> set[str]:
         on: set[str] = set()
