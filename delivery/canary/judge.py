@@ -348,4 +348,4 @@ def _percent(rate: float) -> str:
 
 
 def _seconds(value: float) -> str:
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.2f} s"
