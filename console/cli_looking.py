@@ -260,9 +260,23 @@ async def _ended(desk: Any, state: Any, number: int) -> Any:
     try:
         if (found := state.release(number)) and found.outcome:
             return found
+        told = _tell_pause(state, number, 0)
         async for batch in desk.journal.follow(state.seq):
             state = fold.fold(batch, state)
+            told = _tell_pause(state, number, told)
             if (found := state.release(number)) and found.outcome:
                 return found
     finally:
         keeper.cancel()
+
+
+def _tell_pause(state: Any, number: int, told: int) -> int:
+    """Says once, on stderr, why the release is held; the seq of the pause that was told last."""
+    from pithead.delivery.plain_text import plain
+
+    release = state.release(number)
+    pause = release.paused if release else None
+    if pause is None or pause.seq == told:
+        return told
+    click.echo(f"release {number} is paused: {plain(pause.words)}", err=True)
+    return int(pause.seq)

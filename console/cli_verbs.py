@@ -53,6 +53,7 @@ def _press_at_once(config_path: str | None, as_json: bool, wish: Any, is_about_r
 
 def _tell_answer(desk: Any, seq: int, as_json: bool) -> NoReturn:
     from pithead.delivery.events import Refused
+    from pithead.delivery.plain_text import plain
     from pithead.widgets.words import words
 
     answer = asyncio.run(_answer(desk, seq))
@@ -65,7 +66,7 @@ def _tell_answer(desk: Any, seq: int, as_json: bool) -> NoReturn:
 
         print_json({"command": seq, "is_refused": is_refused, "answer": event_data(answer)})
     elif is_refused:
-        click.echo(f"refused: {answer.payload.reason}", err=True)
+        click.echo(f"refused: {plain(answer.payload.reason)}", err=True)
     else:
         click.echo(words(answer))
     sys.exit(REFUSED if is_refused else DONE)

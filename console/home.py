@@ -253,6 +253,7 @@ class HomeScreen(Screen[None]):
     def end_typing(self) -> None:
         self.set_focus(None)
         self._rearrange()
+        self.call_after_refresh(self._rearrange)  # whether it is typed in is known for certain then
 
     def _filter(self, needle: str) -> None:
         match self.chosen:

@@ -92,7 +92,8 @@ def status_lines(state: ServiceState, runner: str | None) -> Iterator[str]:
     if state.queued:
         yield f"  queued: release {state.queued.number} {state.queued.commit[:7]} {state.queued.subject}"
     if state.pending:
-        yield f"  {state.pending.total} commits await release. {state.pending.note}".rstrip()
+        what = "1 commit awaits" if state.pending.total == 1 else f"{state.pending.total} commits await"
+        yield f"  {what} release. {state.pending.note}".rstrip()
     if runner is None and (state.in_flight or state.unanswered):
         reason = f": {state.runner.reason}" if state.runner and state.runner.reason else ""
         yield f"  no runner is alive{reason}"
@@ -100,7 +101,7 @@ def status_lines(state: ServiceState, runner: str | None) -> Iterator[str]:
 
 def release_lines(release: Release, now: float) -> Iterator[str]:
     yield (
-        f"release {release.number} {release.commit[:7]} {release.subject} · {outcome_words(release)}"
+        f"release {release.number} {release.commit[:7]} {release.subject} · {_where(release)}"
         f" · started by {release.started_by} · {span(release.elapsed_seconds(now))}"
     )
     for stage in release.stages:
@@ -117,10 +118,18 @@ def release_lines(release: Release, now: float) -> Iterator[str]:
         yield f"  {verdict.metric}: {verdict.word.replace('_', ' ')} – {verdict.sentence}"
     if release.paused:
         yield f"  paused: {release.paused.words}"
-    if release.returning:
+    if release.returning and release.outcome is None:
         yield f"  being brought back: {release.returning.reason}"
     if release.reason:
         yield f"  {release.reason}"
+
+
+def _where(release: Release) -> str:
+    """How it ended, or the stage that it stands in."""
+    stage = release.running_stage or next((s for s in release.stages if s.state in ("failed", "errored")), None)
+    if release.outcome is not None or release.returning is not None or stage is None:
+        return outcome_words(release)
+    return f"{stage.name}, paused" if release.paused else stage.name
 
 
 def pending_lines(state: ServiceState) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pithead.delivery.blueprint import Blueprint
 from pithead.delivery.decisions import RUNNER, error_canary, fail_canary
 from pithead.delivery.ending import end
 from pithead.delivery.events import NewEvent
-from pithead.delivery.journal import LeaseLostError
+from pithead.delivery.journal import JournalError
 from pithead.delivery.ledger import Ledger
 from pithead.delivery.logbook import LogBook, StageLog
 from pithead.delivery.ports import CheckFailed, Desired, Log, Observed, PortError, Target
@@ -73,8 +73,8 @@ class Convergence:
             except CheckFailed as error:
                 if not await self._decide(lambda now, why: fail_canary(now, self._blueprint, why), error):
                     backoff = await self._wait(error, backoff)
-            except LeaseLostError:
-                raise
+            except JournalError:
+                raise  # not the target's fault; the runner begins this task again
             except Exception as error:
                 # Whatever a backend raises, the users' traffic is not left to itself: it counts as a broken tool.
                 if not isinstance(error, PortError | OSError):

@@ -155,7 +155,9 @@ class _Answer:
     def _roll_back(self, to: int | None, reason: str) -> tuple[NewEvent, ...]:
         words = reason.strip() or f"rolled back by {self.command.actor}."
         if self.state.in_flight is not None:
-            number = self.state.in_flight.number
+            number, back_to = self.state.in_flight.number, self.state.in_flight.to
+            if self.state.in_flight.kind == "rollback" and to in (None, back_to):
+                raise _RefusalError("rollback", f"release {number} is rolling back to release {back_to} already.")
             if to is not None and (self.state.live is None or to != self.state.live.release):
                 raise _RefusalError(
                     "rollback", f"release {number} is in flight: abort it first, then roll back to release {to}."
@@ -171,6 +173,10 @@ class _Answer:
     def _roll_back_target(self, to: int | None) -> Release:
         targets = self.state.roll_back_targets
         if to is None:
+            last = self.state.ended[0]
+            if last.moved.seq > self.command.seq:
+                ended = f"release {last.number} {last.moved.words} meanwhile ({last.outcome or ''})".replace("_", " ")
+                raise _RefusalError("rollback", f"{ended}. Look again, and name the release to go back to.")
             return targets[0]
         for target in targets:
             if target.number == to:
@@ -271,10 +277,13 @@ def plan_forward(state: ServiceState, blueprint: Blueprint, commit: Commit) -> e
         steps=() if is_first else blueprint.steps,
         bake_seconds=blueprint.bake_seconds,
         is_first=is_first,
-        note="the first release: nothing is live to compare it with, so its canary steps are skipped."
-        if is_first
-        else "",
+        note=_note_on_first(blueprint) if is_first else "",
     )
+
+
+def _note_on_first(blueprint: Blueprint) -> str:
+    skipped = ", so its canary steps are skipped" if blueprint.steps else ""
+    return f"the first release: nothing is live to compare it with{skipped}."
 
 
 def plan_roll_back(state: ServiceState, target: Release) -> e.ReleaseStarted:
@@ -442,6 +451,8 @@ def error_canary(state: ServiceState, blueprint: Blueprint, reason: str) -> tupl
     release = state.in_flight
     if release is None or release.returning or release.paused:
         return ()
+    if release.kind == "rollback":
+        return ()  # the way back is tried until it is done
     if blueprint.on_error == "rollback":
         return (NewEvent(RUNNER, e.ReturnBegan("errored", reason), release.number),)
     return (

@@ -7,13 +7,11 @@ SQLite journal that is there already. Everything else is `Journal`'s.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
-from dataclasses import asdict
 from pathlib import Path
 
-from pithead.delivery.events import Wish, kind_of
+from pithead.delivery.events import Wish, encode, kind_of
 
 
 def append_at_once(url: str, service: str, actor: str, wish: Wish, is_about_release: bool) -> int | None:
@@ -36,7 +34,7 @@ def append_at_once(url: str, service: str, actor: str, wish: Wish, is_about_rele
         seq = _append(connection, service, actor, wish, is_about_release)
         connection.execute("COMMIT" if seq is not None else "ROLLBACK")
         return seq
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeError):
         return None  # a commit that failed left nothing; Journal says what is wrong
     finally:
         connection.close()
@@ -52,7 +50,7 @@ def _append(connection: sqlite3.Connection, service: str, actor: str, wish: Wish
         return None
     connection.execute(
         "INSERT INTO events (service, seq, release, at, actor, cause, kind, data) VALUES (?, ?, ?, ?, ?, NULL, ?, ?)",
-        (service, row[0], number, time.time(), actor, kind_of(wish), json.dumps(asdict(wish))),
+        (service, row[0], number, time.time(), actor, kind_of(wish), encode(wish)),
     )
     return int(row[0])
 

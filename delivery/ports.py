@@ -38,7 +38,8 @@ class PortError(Exception):
         self.mend = mend
 
     def __str__(self) -> str:
-        return f"{self.message} {self.mend}".strip()
+        stop = "" if not self.mend or self.message.rstrip().endswith((".", "!", "?", ":", ";")) else "."
+        return f"{self.message.rstrip()}{stop} {self.mend}".strip()
 
 
 class CheckFailed(PortError):

@@ -29,6 +29,7 @@ from pithead.delivery.logbook import LogBook
 from pithead.delivery.ports import (
     Builder,
     CommandRunner,
+    Instance,
     Metrics,
     Observed,
     PortError,
@@ -71,7 +72,7 @@ class Runner:
         self._stages = StageRunner(
             self.ledger, book, blueprint, backends.source, backends.builder, backends.commands, clean
         )
-        self._watchman = Watchman(self.ledger, book, blueprint, backends.target, backends.metrics)
+        self._watchman = Watchman(self.ledger, book, blueprint, backends.target, backends.metrics, clean)
         self._answering = Answering(self.ledger, blueprint, self._refresh_pending, clean)
         self._pending_turn = asyncio.Lock()
 
@@ -219,13 +220,21 @@ class Runner:
 
     async def _keep_pending(self) -> None:
         """The list is another one when something else went live."""
-        known = live_commit(self.ledger.state)
+        backoff = FIRST_BACKOFF_SECONDS
         while True:
             seen = self.ledger.state.seq
-            if live_commit(self.ledger.state) != known:
-                known = live_commit(self.ledger.state)
+            if self._is_list_of_before():
                 await self._refresh_pending()
+                if self._is_list_of_before():  # it could not be read: a queued release waits for it
+                    await asyncio.sleep(backoff)
+                    backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
+                    continue
+                backoff = FIRST_BACKOFF_SECONDS
             await self.ledger.changed(seen)
+
+    def _is_list_of_before(self) -> bool:
+        pending = self.ledger.state.pending
+        return pending is not None and pending.base != live_commit(self.ledger.state)
 
     async def _refresh_pending(self, head: str | None = None) -> None:
         """Reads what is pending and records it if it changed. A source that cannot be read is recorded as lost."""
@@ -259,19 +268,20 @@ class Runner:
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
 
     async def _record_target(self, observed: Observed) -> None:
+        instances = tuple(replace(instance, detail=self._clean(instance.detail)) for instance in observed.instances)
         new = e.TargetObserved(
             observed.stable,
             observed.canary,
             observed.weight,
-            observed.instances,
+            instances,
             observed.wanted_instances,
             observed.address,
-            observed.note,
+            self._clean(observed.note),
         )
         await self.ledger.decide(lambda s: [NewEvent(RUNNER, new)] if _is_news(s.target, new) else ())
-        failing = [i for i in observed.instances if i.arm == "canary" and i.state == "failing"]
+        failing = [i for i in instances if i.state == "failing" and _is_new(self.ledger.state, i)]
         if failing:
-            why = self._clean(f"{failing[0].name} does not stay up: {failing[0].detail or 'it keeps ending'}.")
+            why = f"{failing[0].name} does not stay up: {failing[0].detail or 'it keeps ending'}."
             await self.ledger.decide(
                 lambda s: decisions.fail_canary(s, self._blueprint, why) if _is_canary_out(s) else ()
             )
@@ -306,6 +316,13 @@ def _is_news(known: e.TargetObserved | None, new: e.TargetObserved) -> bool:
         for seen in (known, new)
     )
     return before != after
+
+
+def _is_new(state: ServiceState, instance: Instance) -> bool:
+    """Whether the instance is of the release in flight: its canary, or a first release, which has no canary."""
+    release = state.in_flight
+    is_first = release is not None and release.is_first and release.artifact is not None
+    return instance.arm == "canary" or (is_first and release.artifact.digest == instance.digest)  # type: ignore[union-attr]
 
 
 def _is_canary_out(state: ServiceState) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -24,6 +25,13 @@ from pithead.delivery.ports import (
 )
 from pithead.delivery.state import Release, ServiceState, StageRun
 
+ENDED_BY = frozenset(
+    {
+        signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT, signal.SIGBUS, signal.SIGKILL, signal.SIGSEGV,
+        signal.SIGPIPE, signal.SIGTERM,
+    }
+)  # fmt: skip
+"""Signals that end a program from outside or by a fault of the machine's: an exit status of 255 is none of them."""
 CANNOT_RUN = {126: "the command is not executable", 127: "the command was not found"}
 
 
@@ -132,7 +140,7 @@ class StageRunner:
                 return f"passed at retry {attempt} of {test.retries}" if attempt else ""
             if status in CANNOT_RUN:
                 raise BackendError(f"{CANNOT_RUN[status]} (exit status {status}): {test.line}")
-            if status < 0 or status > 128:
-                number = -status if status < 0 else status - 128
+            number = -status if status < 0 else status - 128
+            if number in ENDED_BY:
                 raise BackendError(f"{test.line} was ended by signal {number}, not by itself.")
         raise CheckFailed(f"{test.line} ended with exit status {status}.")

@@ -155,7 +155,8 @@ class Release:
             return "queued"
         if self.returning is not None:
             return "returning"
-        stage = self.next_stage or (self.stages[-1] if self.stages else None)
+        open_states = ("pending", "running", "failed", "errored")
+        stage = next((s for s in self.stages if s.state in open_states), self.stages[-1] if self.stages else None)
         if stage is None or stage.kind in ("build", "test"):
             return "preparing"
         return "canary" if stage.kind == "canary" else "rollout"

@@ -83,7 +83,7 @@ def why_not(state: ServiceState, verb: Verb, number: int | None = None, seen: in
         return _fill(words, state, release)
     is_way_back = release is not None and release.kind == "rollback" and where != "ended"
     if verb in BLOCKED_BY_LOCK and state.lock is not None and not (is_way_back and verb != "start"):
-        return f"locked by {state.lock.by}: {state.lock.reason} Unlock first."
+        return f"locked by {state.lock.by}: {state.lock.reason.rstrip('. ')}. Unlock first."
     if verb in ("promote", "promote_full", "resume", "retry") and release is not None and seen is not None:
         stale = _why_stale(verb, release, seen)
         if stale is not None:

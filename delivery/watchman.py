@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,16 @@ LOST_SCRAPES = 3
 
 
 class Watchman:
-    def __init__(self, ledger: Ledger, book: LogBook, blueprint: Blueprint, target: Target, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        book: LogBook,
+        blueprint: Blueprint,
+        target: Target,
+        metrics: Metrics,
+        clean: Callable[[str], str] = str,
+    ) -> None:
+        self._clean = clean
         self._ledger, self._book, self._blueprint = ledger, book, blueprint
         self._target, self._metrics = target, metrics
         self._samples: list[Sample] = []
@@ -47,6 +56,7 @@ class Watchman:
 
     async def watch(self, release: Release, attempt: int) -> None:
         """For one release and one attempt of its canary, until it is cancelled or the release has ended."""
+        self._lost = 0
         rows = await asyncio.to_thread(self._book.samples, release.number)
         self._samples = [sample for row in rows if row.attempt == attempt and (sample := as_sample(row))]
         while True:
@@ -72,7 +82,8 @@ class Watchman:
             await self._scrape(release, attempt)
         except Exception as error:  # whatever a backend raises: it could not be asked
             await self._could_not_scrape(error)
-        judged = judge(self._blueprint.metrics, self._samples)
+        # In a thread: after hours of samples it takes a moment, and an abort must not wait for it.
+        judged = await asyncio.to_thread(judge, self._blueprint.metrics, tuple(self._samples))
         await self._record(release, attempt, judged)
         return judged
 
@@ -91,7 +102,7 @@ class Watchman:
         self._lost += 1
         if self._lost % LOST_SCRAPES:  # also after an operator let it go on without them
             return
-        message = str(error) or type(error).__name__
+        message = self._clean(str(error)) or type(error).__name__
         mend = error.mend if isinstance(error, PortError) else ""
 
         def lost(state: ServiceState) -> Sequence[NewEvent]:

@@ -210,7 +210,7 @@ def _of_release(payload: Payload, release: str) -> str:
         case e.ReleaseEnded(outcome, reason):
             return f"{release} ended: {OUTCOMES[outcome][1]}{_because(reason)}"
         case e.ReleaseRolledBack(number, reason):
-            return f"release {number} was rolled back: it is not offered again{_because(reason)}"
+            return f"release {number} was rolled back: it is no longer offered to go back to{_because(reason)}"
     return ""
 
 
