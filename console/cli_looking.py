@@ -25,6 +25,7 @@ from pithead.console.command_line import (
     print_json,
     print_lines,
     release_in_question,
+    say,
 )
 
 
@@ -65,7 +66,7 @@ def pending(config_path: str | None, as_json: bool) -> None:
         elif state.pending is not None:
             print_lines(pending_lines(state))
         for lost in state.lost.values():
-            click.echo(f"{lost.backend}: {lost.message} {lost.mend}", err=True)
+            say(f"{lost.backend}: {lost.message} {lost.mend}", err=True)
         sys.exit(UNREACHABLE if state.pending is None else DONE)
 
 
@@ -83,7 +84,7 @@ async def _with_pending(desk: Any) -> Any:
         new = desk.journal.read(state.seq)
         state = fold.fold(new, state)
         if new and state.runner is not None and not state.runner.is_running:
-            click.echo(state.runner.reason, err=True)
+            say(state.runner.reason, err=True)
             break
     return state
 
@@ -159,7 +160,7 @@ def log(
                     if as_json:
                         print_json({"number": line.number, "at": line.at, "text": line.text})
                     else:
-                        click.echo(line.text)
+                        say(line.text)
             if is_over:
                 return
             time.sleep(0.1)
@@ -191,7 +192,7 @@ def events(follow: bool, last: int, after: int | None, config_path: str | None, 
             print_json(event_data(event))
         else:
             number = f"#{event.release}" if event.release else ""
-            click.echo(f"{event.seq:>6} {_clock(event.at)} {number:>5} {event.actor:<12} {words(event)}")
+            say(f"{event.seq:>6} {_clock(event.at)} {number:>5} {event.actor:<12} {words(event)}")
 
     with open_desk(load(given(config_path))) as desk:
         at = after if after is not None else max(0, desk.journal.head() - last)
@@ -243,7 +244,7 @@ def wait(release: int | None, timeout_text: str, config_path: str | None, as_jso
         if as_json:
             print_json(release_data(ended, time.time()))
         else:
-            click.echo(f"release {number} {outcome_words(ended)}. {ended.reason}".rstrip())
+            say(f"release {number} {outcome_words(ended)}. {ended.reason}".rstrip())
         sys.exit(DONE if ended.outcome in ("promoted", "fast_promoted") else FAILED)
 
 
@@ -272,11 +273,10 @@ async def _ended(desk: Any, state: Any, number: int) -> Any:
 
 def _tell_pause(state: Any, number: int, told: int) -> int:
     """Says once, on stderr, why the release is held; the seq of the pause that was told last."""
-    from pithead.delivery.plain_text import plain
 
     release = state.release(number)
     pause = release.paused if release else None
     if pause is None or pause.seq == told:
         return told
-    click.echo(f"release {number} is paused: {plain(pause.words)}", err=True)
+    say(f"release {number} is paused: {pause.words}", err=True)
     return int(pause.seq)

@@ -21,6 +21,7 @@ from pithead.console.command_line import (
     leave,
     print_json,
     release_in_question,
+    say,
 )
 
 
@@ -53,7 +54,6 @@ def _press_at_once(config_path: str | None, as_json: bool, wish: Any, is_about_r
 
 def _tell_answer(desk: Any, seq: int, as_json: bool) -> NoReturn:
     from pithead.delivery.events import Refused
-    from pithead.delivery.plain_text import plain
     from pithead.widgets.words import words
 
     answer = asyncio.run(_answer(desk, seq))
@@ -66,9 +66,9 @@ def _tell_answer(desk: Any, seq: int, as_json: bool) -> NoReturn:
 
         print_json({"command": seq, "is_refused": is_refused, "answer": event_data(answer)})
     elif is_refused:
-        click.echo(f"refused: {plain(answer.payload.reason)}", err=True)
+        say(f"refused: {answer.payload.reason}", err=True)
     else:
-        click.echo(words(answer))
+        say(words(answer))
     sys.exit(REFUSED if is_refused else DONE)
 
 

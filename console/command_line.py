@@ -23,7 +23,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def leave(words: str, status: int) -> NoReturn:
-    click.echo(words, err=True)
+    say(words, err=True)
     sys.exit(status)
 
 
@@ -54,11 +54,18 @@ def open_console(config_path: str | None) -> None:
 
 def print_lines(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(line)
+        say(line)
+
+
+def say(text: str, err: bool = False) -> None:
+    """Prints it as text: what came from outside may hold what a terminal would obey."""
+    from pithead.delivery.plain_text import plain
+
+    click.echo(plain(text), err=err)
 
 
 def print_json(data: Any) -> None:
-    click.echo(json.dumps(data, ensure_ascii=False))
+    click.echo(json.dumps(data))
 
 
 def given(config_path: str | None) -> str | None:
