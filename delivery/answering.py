@@ -50,7 +50,7 @@ class Answering:
                 for command in self._ledger.state.unanswered:
                     if command not in waiting:
                         await self._ledger.decide(partial(self._answer, command.seq))
-                await self._change_or_end(reading, seen)
+                await self._ledger.changed_or_done(seen, reading)
         finally:
             await end(reading)
 
@@ -70,14 +70,6 @@ class Answering:
             await self._read_pending()
         finally:
             self._read_for.update(commands)
-
-    async def _change_or_end(self, reading: asyncio.Future[None] | None, seen: int) -> None:
-        change = asyncio.ensure_future(self._ledger.changed(seen))
-        waits: set[asyncio.Future[None]] = {change} | ({reading} if reading is not None else set())
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            change.cancel()
 
     def _answer(self, seq: int, state: ServiceState) -> Sequence[NewEvent]:
         command = next((command for command in state.unanswered if command.seq == seq), None)

@@ -141,9 +141,7 @@ class Convergence:
             while not work.done():
                 if self._ledger.state.desired != desired:
                     return False
-                change = asyncio.ensure_future(self._ledger.changed(self._ledger.state.seq))
-                await asyncio.wait({work, change}, return_when=asyncio.FIRST_COMPLETED)
-                change.cancel()
+                await self._ledger.changed_or_done(self._ledger.state.seq, work)
             await work
             if watch is not None:  # an order that was quickly done must not end the look that tells of it
                 await asyncio.wait({watch}, timeout=RETURN_TOLD_SECONDS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from pithead.delivery import fold
 from pithead.delivery.decisions import RUNNER
@@ -83,6 +84,15 @@ class Ledger:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._changed.wait()
+
+    async def changed_or_done(self, seen: int, work: asyncio.Future[Any] | None) -> None:
+        """Returns once the state is past seq `seen`, or the work has ended; the work goes on when the wait is cancelled."""
+        change = asyncio.ensure_future(self.changed(seen))
+        waits: set[asyncio.Future[Any]] = {change} if work is None else {change, work}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            change.cancel()
 
     async def until(self, condition: Callable[[ServiceState], bool]) -> None:
         while not condition(self.state):

@@ -155,7 +155,7 @@ class Runner:
                     key, work = wanted, None
                     if begin is not None:
                         work = asyncio.ensure_future(begin())
-                await self._change_or_end(work, seen)
+                await self.ledger.changed_or_done(seen, work)
                 if work is not None and work.done():
                     if not work.cancelled() and work.exception() is not None:
                         traceback.print_exception(work.exception())
@@ -190,14 +190,6 @@ class Runner:
                 await self._stages.run(release, stage)
 
         return run
-
-    async def _change_or_end(self, work: asyncio.Task[None] | None, seen: int) -> None:
-        change = asyncio.ensure_future(self.ledger.changed(seen))
-        waits: set[asyncio.Future[Any]] = {change} | ({work} if work is not None else set())
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            change.cancel()
 
     # ── the outside ──────────────────────────────────────────────────────────────────────────────────────────────
 
